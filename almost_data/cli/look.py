@@ -57,11 +57,13 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
 def _print_unfinished(store: Store, refs: Iterable[str]) -> None:
     """The builds that were begun and not ended; a journal that cannot be read hides nothing else."""
     try:
-        builds = journal_file.status(store.journal, refs, finished=False)
+        builds = journal_file.status(store.journal, refs)
     except InputError as error:
         print_line(str(error), "red")
         return
     for build in builds:
+        if build.published:
+            continue
         answered = f"{build.answered:,} of {build.requests:,} requests answered"
         print_line(f"{build.name}  unfinished: {answered}", "yellow")
 

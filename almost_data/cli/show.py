@@ -34,8 +34,8 @@ BASELINES = {"always_longer": "longer", "probe": "surface", "random_head": "untr
 def show(ref: Ref, /, *, json: Json = False, root: Root = ROOT) -> None:
     store = Store(root)
     ref = store.resolve(ref)
-    builds = () if store.has(ref) else status(store.journal, store.refs(), finished=False)
-    unfinished = [build for build in builds if build.name == ref]
+    builds = () if store.has(ref) else status(store.journal, store.refs())
+    unfinished = [build for build in builds if build.name == ref and not build.published]
     if unfinished and not json:
         _print_unfinished(unfinished[0])
         return

@@ -43,11 +43,11 @@ def plan(plan: Plan, run: BuildRun) -> None:
 
 def _print_begun(plan: Plan, store: Store, costs: list[CostLine]) -> None:
     """What the journal holds of builds that were interrupted, as the costs count all requests."""
-    begun = {build.name: build for build in journal_file.status(store.journal, store.refs(), finished=False)}
+    begun = {build.name: build for build in journal_file.status(store.journal, store.refs())}
     for step in plan.steps:
         build, name = begun.get(step.manifest.ref), step.manifest.name
         requests = sum(line.requests for line in costs if line.task.rpartition(": ")[0] == name)
-        if build and build.answered and requests:
+        if build and not build.published and build.answered and requests:
             unanswered = max(0, requests - build.answered)
             print_line(
                 f"{build.name} was begun: {build.answered:,} answers are in the journal. With the same "

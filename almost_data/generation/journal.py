@@ -15,17 +15,18 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from . import Generator, Model, Reply, Request, answered, journal_file
+from . import Generator, Model, Reply, Request, answered
 from .isolate import generate_isolated
-from .journal_file import AnswerCounts, JournalSession
+from .journal_file import KEY_BYTES, AnswerCounts, JournalSession, open_journal
 from .memory import SharedMemory
 
 T = TypeVar("T")
@@ -34,8 +35,6 @@ REPLIES = 64
 SECONDS = 1.0
 MAX_FAILURES = 0.01
 """Share of a build's requests that may fail."""
-LOOKUP = 500
-"""Keys in one query."""
 WINDOW = 100_000
 """Requests in memory: as many are looked up, and sent to the engine if they are missing, at a time."""
 
@@ -48,7 +47,7 @@ def key(request: Request) -> bytes:
     parts: list[Any] = [model.id, model.revision, request.sampling, request.sample, request.seed]
     if request.messages:
         parts += [request.messages, request.template_options]
-    return hashlib.sha256(prompt.digest() + msgspec.json.encode(parts)).digest()
+    return hashlib.sha256(prompt.digest() + msgspec.json.encode(parts)).digest()[:KEY_BYTES]
 
 
 @lru_cache(64)
@@ -104,7 +103,7 @@ class JournaledGenerator:
         Raises RuntimeError if it cannot write, or where too many of the requests so far fail.
         """
         remaining = iter(requests)
-        with self.session.connect(self.counts) as database:
+        with open_journal(self.session.path) as database:
             while window := list(islice(remaining, WINDOW)):
                 yield from self._answer(database, window)
 
@@ -113,58 +112,69 @@ class JournaledGenerator:
         keys = {request.id: key(request) for request in requests}
         if len(keys) < len(requests):
             raise ValueError("a request id occurs twice")
-        self.session.register(database, keys.values())
-        missing = []
-        for request, reply in self._lookup(database, requests, keys):
-            if reply is None:
-                missing.append(request)
-                continue
-            self.counts.from_journal += 1
-            self._note_name(request, reply)
-            self._check_failures(reply, total, "in an earlier version: set run.retry_failed")
-            yield reply
+        answer_ids = self.session.register(database, "reply", keys.values())
+        by_key: dict[bytes, list[Request]] = {}
+        missing = {}
+        for request in requests:
+            if keys[request.id] in answer_ids:
+                by_key.setdefault(keys[request.id], []).append(request)
+            else:
+                missing[request.id] = request
+        for _, digest, *values in self.session.answers(database, "reply", answer_ids.values()):
+            for request in by_key[digest]:
+                yield self._from_journal(request, Reply(request.id, *values), total)
+        for reply in self._standing_failures(database, missing, keys):
+            yield self._from_journal(missing.pop(reply.id), reply, total)
         if missing:
             yield from self._compute(database, missing, keys, total)
 
-    def _lookup(
-        self, database: sqlite3.Connection, requests: list[Request], keys: dict[str, bytes]
-    ) -> Iterator[tuple[Request, Reply | None]]:
-        """Each request with its reply or standing failure, if the journal has one."""
-        standing = [] if self.retry_failed else database.execute(_STANDING_FAILURES).fetchall()
-        failures = {digest: row for digest, *row in standing}
-        for start in range(0, len(requests), LOOKUP):
-            part = requests[start : start + LOOKUP]
-            replies = self.session.lookup(database, "reply", [keys[request.id] for request in part])
-            for request in part:
-                if row := replies.get(keys[request.id]):
-                    text, reason, prompt, completion, reasoning, *cost = row
-                    yield request, Reply(request.id, text, reason, prompt, completion, None, reasoning, *cost)
-                elif row := failures.get(keys[request.id]):
-                    error, prompt, *cost = row
-                    yield request, Reply(request.id, "", "error", prompt, 0, error, None, 0, *cost)
-                else:
-                    yield request, None
+    def _from_journal(self, request: Request, reply: Reply, total: int) -> Reply:
+        self.counts.from_journal += 1
+        self._note_name(request, reply)
+        self._check_failures(reply, total, "in an earlier version: set run.retry_failed")
+        return reply
+
+    def _standing_failures(
+        self, database: sqlite3.Connection, missing: dict[str, Request], keys: dict[str, bytes]
+    ) -> list[Reply]:
+        """The failures of published builds among the missing requests, which now are this build's too."""
+        rows = [] if self.retry_failed else database.execute(_STANDING_FAILURES).fetchall()
+        failures = {digest: values for _, digest, *values in rows}
+        replies = [Reply(id, *failures[keys[id]]) for id in missing if keys[id] in failures]
+        if replies:
+            with database:
+                self._store(database, [(keys[reply.id], reply) for reply in replies], "from_journal")
+        return replies
 
     def _compute(
-        self, database: sqlite3.Connection, requests: list[Request], keys: dict[str, bytes], total: int
+        self, database: sqlite3.Connection, requests: dict[str, Request], keys: dict[str, bytes], total: int
     ) -> Iterator[Reply]:
         """The engine's replies, each written to the journal before it is yielded or soon after."""
         if self.memory:
             self.memory.acquire(self.engine)
-        by_id = {request.id: request for request in requests}
         with (
-            closing(JournalWriter(database, self.session.path, _store)) as writer,
+            closing(JournalWriter(database, self.session.path, self._store)) as writer,
             # Closed at once where one failure is too many: nothing more is generated.
-            closing(generate_isolated(self.engine, requests)) as replies,  # type: ignore[type-var]
+            closing(generate_isolated(self.engine, list(requests.values()))) as replies,  # type: ignore[type-var]
         ):
             for reply in replies:
                 writer.add((keys[reply.id], reply))
                 self.counts.computed += 1
                 self.spent += reply.cost
-                for warning in self._note_name(by_id[reply.id], reply):
+                for warning in self._note_name(requests[reply.id], reply):
                     log.warning("%s", warning)
                 self._check_failures(reply, total, "fix the cause and run again")
                 yield reply
+
+    def _store(
+        self, database: sqlite3.Connection, pairs: list[tuple[bytes, Reply]], origin: str = "computed"
+    ) -> None:
+        replies = [(digest, *_fields(reply)) for digest, reply in pairs if not reply.error]
+        database.executemany(f"INSERT INTO reply VALUES (NULL{', ?' * 12})", replies)
+        failures = [(self.session.build, digest, *_fields(reply)) for digest, reply in pairs if reply.error]
+        database.executemany(f"INSERT OR REPLACE INTO failure VALUES (?{', ?' * 12})", failures)
+        numbers = {"answered": len(replies), "failed": len(failures), origin: len(pairs)}
+        self.session.count(database, **numbers)
 
     def _note_name(self, request: Request, reply: Reply) -> list[str]:
         """Keep the name by which a server answered; a warning where it is new, and may be another model's."""
@@ -189,28 +199,8 @@ class JournaledGenerator:
             )
 
 
-_STANDING_FAILURES = """
-    SELECT DISTINCT failure.* FROM failure JOIN build ON published
-    JOIN need ON need.build = build.name AND need.key = failure.key
-"""
-
-
-def _store(database: sqlite3.Connection, pairs: list[tuple[bytes, Reply]]) -> None:
-    replies, failures = [], []
-    for digest, reply in pairs:
-        cost = (reply.seconds, reply.load_seconds, reply.cost)
-        if reply.error:
-            failures.append((digest, reply.error, reply.prompt_tokens, *cost, digest))
-        else:
-            tokens = (reply.prompt_tokens, reply.completion_tokens)
-            columns = (*tokens, reply.reasoning, reply.cached_tokens, *cost)
-            replies.append((digest, reply.text, reply.finish_reason, *columns, reply.answered_as))
-    # Unless another build has a reply meanwhile.
-    unless = "WHERE NOT EXISTS (SELECT 1 FROM reply WHERE key = ?)"
-    database.executemany(f"INSERT OR REPLACE INTO failure SELECT ?, ?, ?, ?, ?, ? {unless}", failures)
-    database.executemany(f"INSERT OR REPLACE INTO reply VALUES ({', '.join('?' * 11)})", replies)
-    if database.execute("SELECT 1 FROM failure LIMIT 1").fetchone():
-        database.executemany("DELETE FROM failure WHERE key = ?", ((row[0],) for row in replies))
+_fields = attrgetter(*(field.name for field in fields(Reply) if field.name != "id"))
+_STANDING_FAILURES = "SELECT failure.* FROM failure JOIN build ON build.name = failure.build WHERE published"
 
 
 @dataclass(eq=False)
@@ -228,7 +218,6 @@ class JournalWriter(Generic[T]):
     def __post_init__(self) -> None:
         self.waiting: list[T] = []
         self.error: sqlite3.Error | OSError | None = None
-        self.database.execute("PRAGMA synchronous = NORMAL")
         self.lock = threading.Lock()
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._commit_every_second, name="journal", daemon=True)
@@ -247,7 +236,6 @@ class JournalWriter(Generic[T]):
         with self.lock:
             self.commit()
         self._sync()
-        self.database.execute(f"PRAGMA synchronous = {journal_file.SYNCHRONOUS}")
         self._raise_error()
 
     def commit(self) -> None:

@@ -4,95 +4,89 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import InputError
 
-SYNCHRONOUS = "FULL"
-"""SQLite's setting: replies that were committed survive a power cut."""
-_FORMAT = 11
+SYNCHRONOUS = "NORMAL"
+"""SQLite's setting: a commit reaches the system; the journal's writer waits for the disk every second."""
+LOOKUP = 500
+"""Values in one query."""
+KEY_BYTES = 16
+AnswerTable = Literal["reply", "score"]
+_FORMAT = 12
 _LOG_PAGES = 10_000
 """Pages of the log, 40 MB, before they go to the file: a page that many replies change is written once."""
+_REPLY = (
+    "text TEXT NOT NULL, finish_reason TEXT NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER, "
+    "error TEXT, reasoning TEXT, cached_tokens INTEGER, seconds REAL, load_seconds REAL, cost REAL, "
+    "answered_as TEXT"
+)
+"""The fields of `Reply` besides its id."""
 _TABLES = (
-    # Replies, and their cost: texts in the order in which they came, and a small index of their keys.
-    "reply (key BLOB PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT, prompt_tokens INTEGER, "
-    "completion_tokens INTEGER, reasoning TEXT, cached_tokens INTEGER, seconds REAL, load_seconds REAL, "
-    "cost REAL, answered_as TEXT) STRICT",
-    # Requests that failed, and have not been answered since.
-    "failure (key BLOB PRIMARY KEY, error TEXT, prompt_tokens INTEGER, seconds REAL, load_seconds REAL, "
-    "cost REAL) WITHOUT ROWID, STRICT",
-    "score (key BLOB PRIMARY KEY, value REAL NOT NULL, tokens INTEGER, truncated INTEGER) "
-    "WITHOUT ROWID, STRICT",
-    # Which replies and scores a build needs, and in which of its runs it needed them last.
-    "need (build TEXT, key BLOB, run INTEGER, PRIMARY KEY (build, key)) WITHOUT ROWID, STRICT",
-    # Each build: its last run, whether it is in the store, and the origin of its answers over all runs.
-    "build (name TEXT PRIMARY KEY, run INTEGER, published INTEGER, from_journal INTEGER, computed INTEGER) "
-    "WITHOUT ROWID, STRICT",
+    # Replies and scores in the order in which they came.
+    f"reply (id INTEGER PRIMARY KEY, key BLOB NOT NULL, {_REPLY}) STRICT",
+    "score (id INTEGER PRIMARY KEY, key BLOB NOT NULL, value REAL NOT NULL, tokens INTEGER, "
+    "truncated INTEGER) STRICT",
+    # Where each key is. Keys are added in their order before a lookup, many at a time: an index of the
+    # tables above would change a page of the file for each reply.
+    "reply_key (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE) STRICT",
+    "score_key (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE) STRICT",
+    # Requests that failed in the last run of a build.
+    f"failure (build TEXT, key BLOB, {_REPLY}, PRIMARY KEY (build, key)) WITHOUT ROWID, STRICT",
+    # The keys that a run of a build needs, many in a row.
+    "need (build TEXT, run INTEGER, keys BLOB) STRICT",
+    # Each build: whether it is in the store, the requests of its last run, and the origin of its answers
+    # over all runs.
+    "build (name TEXT PRIMARY KEY, run INTEGER, published INTEGER, requests INTEGER, answered INTEGER, "
+    "failed INTEGER, from_journal INTEGER, computed INTEGER) WITHOUT ROWID, STRICT",
 )
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a build is. `requests = answered + failed + pending`; a score is an answer like a reply."""
+    """How far a build is in its last run. A score is an answer like a reply.
+
+    `requests = answered + failed + pending`.
+    """
 
     name: str
     published: bool
+    errors: dict[str, int]
+    """Error -> requests that failed with it, the most frequent first."""
     requests: int
     answered: int
     failed: int
     from_journal: int
-    """Answers that its runs found in the journal."""
+    """Answers that all its runs found in the journal."""
     computed: int
-    """Answers that an engine or a scorer gave its runs."""
-    errors: dict[str, int] = field(default_factory=dict)
-    """Error -> requests that failed with it, the most frequent first."""
+    """Answers that an engine or a scorer gave all its runs."""
 
     @property
     def pending(self) -> int:
         return self.requests - self.answered - self.failed
 
 
-def status(path: Path, refs: Iterable[str] = (), *, finished: bool = True) -> list[Status]:
-    """How far each build is, by name; empty without a journal. `refs` are the datasets in the store.
-
-    Without the `finished` ones, whose millions of requests then need not be counted.
-    """
+def status(path: Path, refs: Iterable[str] = ()) -> list[Status]:
+    """How far each build is, by name; empty without a journal. `refs` are the datasets in the store."""
     if not path.is_file():
         return []
     stored = set(refs)
     with open_journal(path) as database:
         builds = database.execute("SELECT * FROM build ORDER BY name").fetchall()
-        is_published = {build[0]: build[0] in stored or bool(build[2]) for build in builds}
-        counted = [build for build in builds if finished or not is_published[build[0]]]
-        return [_status(database, build, is_published[build[0]]) for build in counted]
+        errors: dict[str, dict[str, int]] = {}
+        for build, error, count in database.execute(_ERRORS):
+            errors.setdefault(build, {})[error] = count
+    return [
+        Status(name, name in stored or bool(published), errors.get(name, {}), *numbers)
+        for name, _, published, *numbers in builds
+    ]
 
 
-def _status(database: sqlite3.Connection, build: tuple[str, int, int, int, int], published: bool) -> Status:
-    name, run, _, from_journal, computed = build
-    requests, replies, scores, failed = database.execute(_COUNTS, (name, run)).fetchone()
-    errors = database.execute(_ERRORS, (name, run)).fetchall() if failed else []
-    return Status(
-        name=name,
-        published=published,
-        requests=requests,
-        answered=replies + scores,
-        failed=failed,
-        from_journal=from_journal,
-        computed=computed,
-        errors=dict(errors),
-    )
-
-
-_COUNTS = """
-    SELECT count(*), count(reply.key), count(score.key), count(failure.key) FROM need
-    LEFT JOIN reply ON reply.key = need.key LEFT JOIN score ON score.key = need.key
-    LEFT JOIN failure ON failure.key = need.key WHERE build = ? AND run = ?
-"""
 _ERRORS = """
-    SELECT error, count(*) FROM need JOIN failure USING (key) WHERE build = ? AND run = ?
-    GROUP BY error ORDER BY count(*) DESC, error
+    SELECT build, error, count(*) FROM failure GROUP BY build, error ORDER BY build, count(*) DESC, error
 """
 
 
@@ -113,10 +107,9 @@ def prune(path: Path, refs: Iterable[str], unfinished: bool, locked: Iterable[st
                 (name,) for name in locked if name not in stored and (unfinished or name in published)
             ]
             database.executemany("DELETE FROM need WHERE build = ?", deletable)
+            database.executemany("DELETE FROM failure WHERE build = ?", deletable)
             database.executemany("DELETE FROM build WHERE name = ?", deletable)
-            database.execute("DELETE FROM failure WHERE key NOT IN (SELECT key FROM need)")
-            orphans = "DELETE FROM {} WHERE key NOT IN (SELECT key FROM need)"
-            deleted = sum(database.execute(orphans.format(table)).rowcount for table in ("reply", "score"))
+            deleted = _delete_orphans(database)
             remaining = {row[0] for row in database.execute("SELECT name FROM build")}
         if remaining <= set(locked):  # so no running build waits for VACUUM
             database.execute("VACUUM")
@@ -124,10 +117,24 @@ def prune(path: Path, refs: Iterable[str], unfinished: bool, locked: Iterable[st
     return deleted
 
 
-def count(path: Path, table: Literal["reply", "score"] = "reply") -> int:
+def _delete_orphans(database: sqlite3.Connection) -> int:
+    """Delete the replies and scores that no build needs; returns how many."""
+    database.execute("CREATE TEMP TABLE needed (key BLOB PRIMARY KEY) WITHOUT ROWID")
+    for (keys,) in database.execute("SELECT keys FROM need"):
+        parts = ((keys[at : at + KEY_BYTES],) for at in range(0, len(keys), KEY_BYTES))
+        database.executemany("INSERT OR IGNORE INTO needed VALUES (?)", parts)
+    orphans = "DELETE FROM {} WHERE key NOT IN (SELECT key FROM needed)"
+    for table in ("reply_key", "score_key"):
+        database.execute(orphans.format(table))
+    return sum(database.execute(orphans.format(table)).rowcount for table in ("reply", "score"))
+
+
+def count(path: Path, table: AnswerTable = "reply") -> int:
     """Replies in the journal, or scores."""
     with open_journal(path) as database:
-        return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+        # Without a look at the texts.
+        later = f"SELECT count(*) FROM {table} WHERE id > (SELECT coalesce(max(id), 0) FROM {table}_key)"
+        return int(database.execute(f"SELECT count(*) + ({later}) FROM {table}_key").fetchone()[0])
 
 
 @dataclass
@@ -155,40 +162,46 @@ class JournalSession:
         """Go on as the session of another build."""
         self.build, self.run = build, None
 
-    @contextmanager
-    def connect(self, counts: AnswerCounts) -> Iterator[sqlite3.Connection]:
-        """The open journal. At the end the answers that were added to `counts` are added to the build's."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        before = replace(counts)
-        with open_journal(self.path) as database:
-            try:
-                yield database
-            finally:
-                origins = (counts.from_journal - before.from_journal, counts.computed - before.computed)
-                update = "UPDATE build SET from_journal = from_journal + ?, computed = computed + ? "
-                with database:
-                    database.execute(update + "WHERE name = ?", (*origins, self.build))
+    def register(
+        self, database: sqlite3.Connection, table: AnswerTable, keys: Iterable[bytes]
+    ) -> dict[bytes, int]:
+        """Record that the build needs these keys; the ids of answers that exist, by key.
 
-    def register(self, database: sqlite3.Connection, keys: Iterable[bytes]) -> None:
-        """Record that the build needs these keys; the first call begins the run."""
+        The first call begins the run.
+        """
+        keys = list(keys)
         with database:
             if self.run is None:
-                # The process that published them may have been killed before it could record that.
-                stored = ((ref,) for ref in self.refs)
-                database.executemany("UPDATE build SET published = 1 WHERE name = ?", stored)
-                database.execute("INSERT OR IGNORE INTO build VALUES (?, 0, 0, 0, 0)", (self.build,))
-                begin = "UPDATE build SET published = 0, run = run + 1 WHERE name = ? RETURNING run"
-                self.run = int(database.execute(begin, (self.build,)).fetchone()[0])
-            # In the order of the table, which is written at its end then.
-            rows = ((self.build, key, self.run) for key in sorted(keys))
-            database.executemany("INSERT OR REPLACE INTO need VALUES (?, ?, ?)", rows)
+                self._begin_run(database)
+            database.execute("INSERT INTO need VALUES (?, ?, ?)", (self.build, self.run, b"".join(keys)))
+            database.execute(_ADD_KEYS.format(table))
+            answer_ids = dict(_select(database, f"SELECT key, id FROM {table}_key WHERE key", sorted(keys)))
+            answered = sum(key in answer_ids for key in keys)
+            self.count(database, requests=len(keys), answered=answered, from_journal=answered)
+        return answer_ids
 
-    def lookup(
-        self, database: sqlite3.Connection, table: Literal["reply", "score"], keys: list[bytes]
-    ) -> dict[bytes, tuple[Any, ...]]:
-        """The rows of these keys that the journal has, without the key itself."""
-        query = f"SELECT * FROM {table} WHERE key IN ({', '.join('?' * len(keys))})"
-        return {key: row for key, *row in database.execute(query, keys)}
+    def _begin_run(self, database: sqlite3.Connection) -> None:
+        # The process that published them may have been killed before it could record that.
+        stored = ((ref,) for ref in self.refs)
+        database.executemany("UPDATE build SET published = 1 WHERE name = ?", stored)
+        database.execute("INSERT OR IGNORE INTO build VALUES (?, 0, 0, 0, 0, 0, 0, 0)", (self.build,))
+        database.execute("DELETE FROM failure WHERE build = ?", (self.build,))
+        begin = (
+            "UPDATE build SET published = 0, run = run + 1, requests = 0, answered = 0, failed = 0 "
+            "WHERE name = ? RETURNING run"
+        )
+        self.run = int(database.execute(begin, (self.build,)).fetchone()[0])
+
+    def count(self, database: sqlite3.Connection, **numbers: int) -> None:
+        """Add to the build's numbers, by column, in the transaction of the answers that they count."""
+        add = ", ".join(f"{column} = {column} + ?" for column in numbers)
+        database.execute(f"UPDATE build SET {add} WHERE name = ?", (*numbers.values(), self.build))
+
+    def answers(
+        self, database: sqlite3.Connection, table: AnswerTable, ids: Iterable[int]
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows with these ids, few of them in memory at a time: id, key, and the rest."""
+        return _select(database, f"SELECT * FROM {table} WHERE id", sorted(ids))
 
     def mark_published(self) -> None:
         """Record that the build is in the store, and forget what only its earlier runs needed."""
@@ -200,6 +213,19 @@ class JournalSession:
             database.execute(earlier, (self.build, self.run))
 
 
+_ADD_KEYS = """
+    INSERT OR IGNORE INTO {0}_key SELECT id, key FROM {0}
+    WHERE id > (SELECT coalesce(max(id), 0) FROM {0}_key) ORDER BY key
+"""
+
+
+def _select(database: sqlite3.Connection, column_query: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
+    """The rows that have one of the values in the column in which the query ends."""
+    for start in range(0, len(values), LOOKUP):
+        part = values[start : start + LOOKUP]
+        yield from database.execute(f"{column_query} IN ({', '.join('?' * len(part))})", part).fetchall()
+
+
 @contextmanager
 def open_journal(path: Path) -> Iterator[sqlite3.Connection]:
     """The journal at `path`, created if there is none. SQLite's errors become one sentence with the path.
@@ -208,6 +234,7 @@ def open_journal(path: Path) -> Iterator[sqlite3.Connection]:
     """
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: not a file, so it cannot be the journal: move it away")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with closing(_connect(path)) as database:
             if _format(database) != _FORMAT:

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from ..generation.journal import LOOKUP, JournalWriter
-from ..generation.journal_file import AnswerCounts, JournalSession
+from ..generation.journal import JournalWriter
+from ..generation.journal_file import KEY_BYTES, AnswerCounts, JournalSession, open_journal
 from ..generation.memory import SharedMemory
 from .reading import FORMAT
 from .scorer import Dialogue, Score, Scorer
@@ -29,7 +29,7 @@ def key(dialogue: Dialogue, scorer: Scorer, settings: Sequence[str] = ()) -> byt
     """
     model = scorer.model
     parts = ["score", FORMAT, dialogue.messages, model.id, model.revision, scorer.max_tokens, *settings]
-    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).digest()
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).digest()[:KEY_BYTES]
 
 
 @dataclass(eq=False)
@@ -63,7 +63,7 @@ class JournaledScorer:
         Raises RuntimeError if it cannot write.
         """
         remaining = iter(dialogues)
-        with self.session.connect(self.counts) as database:
+        with open_journal(self.session.path) as database:
             missing: dict[bytes, list[Dialogue]] = {}
             while window := list(islice(remaining, WINDOW)):
                 yield from self._lookup(database, window, missing)
@@ -76,33 +76,29 @@ class JournaledScorer:
         self, database: sqlite3.Connection, window: list[Dialogue], missing: dict[bytes, list[Dialogue]]
     ) -> Iterator[Score]:
         """The scores that the journal has; the other dialogues go to `missing`."""
-        # In the order of the keys, which is that of the table: the rows of a query lie near each other.
-        keyed = sorted(
-            ((key(dialogue, self, self.key_settings), dialogue) for dialogue in window),
-            key=lambda pair: pair[0],
-        )
-        self.session.register(database, (digest for digest, _ in keyed))
-        for start in range(0, len(keyed), LOOKUP):
-            part = keyed[start : start + LOOKUP]
-            rows = self.session.lookup(database, "score", [digest for digest, _ in part])
-            for digest, dialogue in part:
-                if row := rows.get(digest):
-                    value, tokens, truncated = row
-                    self.counts.from_journal += 1
-                    yield Score(dialogue.id, value, tokens, bool(truncated))
-                else:
-                    missing.setdefault(digest, []).append(dialogue)
+        keyed = [(key(dialogue, self, self.key_settings), dialogue) for dialogue in window]
+        answer_ids = self.session.register(database, "score", [digest for digest, _ in keyed])
+        rows = {
+            digest: row for _, digest, *row in self.session.answers(database, "score", answer_ids.values())
+        }
+        for digest, dialogue in keyed:
+            if row := rows.get(digest):
+                value, tokens, truncated = row
+                self.counts.from_journal += 1
+                yield Score(dialogue.id, value, tokens, bool(truncated))
+            else:
+                missing.setdefault(digest, []).append(dialogue)
 
     def _compute(self, database: sqlite3.Connection, missing: dict[bytes, list[Dialogue]]) -> Iterator[Score]:
         """The scorer's scores of `missing`, each text's once; empties it."""
         if self.memory:
             self.memory.acquire(self.scorer)
         texts = [Dialogue(digest.hex(), same_text[0].messages) for digest, same_text in missing.items()]
-        with closing(JournalWriter(database, self.session.path, _store, BATCH)) as writer:
+        with closing(JournalWriter(database, self.session.path, self._store, BATCH)) as writer:
             for score in self.scorer.score(texts):
                 digest = bytes.fromhex(score.id)
-                writer.add((digest, score))
                 same_text = missing.pop(digest)
+                writer.add((digest, score, len(same_text)))
                 self.counts.computed += 1
                 self.counts.from_journal += len(same_text) - 1
                 for dialogue in same_text:
@@ -110,7 +106,9 @@ class JournaledScorer:
         if missing:
             raise RuntimeError(f"{self.model.id} left {len(missing)} dialogues without a score")
 
-
-def _store(database: sqlite3.Connection, scores: list[tuple[bytes, Score]]) -> None:
-    rows = ((digest, score.value, score.tokens, score.truncated) for digest, score in scores)
-    database.executemany("INSERT OR REPLACE INTO score VALUES (?, ?, ?, ?)", rows)
+    def _store(self, database: sqlite3.Connection, scores: list[tuple[bytes, Score, int]]) -> None:
+        """Store each score, and count the dialogues that it is of."""
+        rows = ((digest, score.value, score.tokens, score.truncated) for digest, score, _ in scores)
+        database.executemany("INSERT INTO score VALUES (NULL, ?, ?, ?, ?)", rows)
+        answered, computed = sum(dialogues for *_, dialogues in scores), len(scores)
+        self.session.count(database, answered=answered, computed=computed, from_journal=answered - computed)

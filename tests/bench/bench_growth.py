@@ -15,6 +15,7 @@ import msgspec
 
 from almost_data.datasets.manifest import encode_manifest, seal
 from almost_data.generation import journal_file
+from almost_data.generation.journal_file import JournalSession
 from almost_data.store.store import Store
 from tests.bench import Result
 
@@ -75,14 +76,14 @@ def _of_journal(root: Path) -> list[Result]:
 
 def make_journal(path: Path, replies: int) -> None:
     """A journal with the replies that a published build needed."""
-    keys = [os.urandom(32) for _ in range(replies)]
+    keys = [os.urandom(journal_file.KEY_BYTES) for _ in range(replies)]
     with journal_file.open_journal(path) as database, database:
-        database.execute("INSERT INTO build VALUES (?, 1, 1, 0, ?)", (BUILD, replies))
-        needs = ((BUILD, key) for key in sorted(keys))
-        database.executemany("INSERT INTO need VALUES (?, ?, 1)", needs)
-        rows = ((key, TEXT) for key in sorted(keys))
-        values = "?, ?, 'stop', 1500, 90, NULL, 0, 0.1, 0.0, 0.0, NULL"
-        database.executemany(f"INSERT INTO reply VALUES ({values})", rows)
+        values = "?, 1, 1, ?, ?, 0, 0, ?"
+        database.execute(f"INSERT INTO build VALUES ({values})", (BUILD, replies, replies, replies))
+        database.execute("INSERT INTO need VALUES (?, 1, ?)", (BUILD, b"".join(keys)))
+        values = "NULL, ?, ?, 'stop', 1500, 90, NULL, NULL, 0, 0.1, 0.0, 0.0, NULL"
+        database.executemany(f"INSERT INTO reply VALUES ({values})", ((key, TEXT) for key in keys))
+        JournalSession(path, "another@1.0.0").register(database, "reply", ())
 
 
 def command(*arguments: str, root: Path) -> float:

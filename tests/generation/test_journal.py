@@ -16,7 +16,14 @@ from almost_data.errors import InputError
 from almost_data.generation import CannotStart, Generator, Model, Reply, Request, Sampling, Usage, journal
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.journal import JournaledGenerator, key
-from almost_data.generation.journal_file import AnswerCounts, JournalSession, count, prune, status
+from almost_data.generation.journal_file import (
+    AnswerCounts,
+    JournalSession,
+    count,
+    open_journal,
+    prune,
+    status,
+)
 from almost_data.store.store import Store
 from tests import command
 from tests.waiting import Clock, killed_after, until
@@ -126,9 +133,9 @@ def test_prune_waits_for_a_build_that_writes(tmp_path: Path) -> None:
 
     def write() -> None:
         session = JournalSession(path, "queries@1.0.0")
-        with session.connect(AnswerCounts()) as database:
+        with open_journal(path) as database:
             while not stop.is_set():
-                session.register(database, [random.randbytes(16)])
+                session.register(database, "reply", [random.randbytes(16)])
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -150,15 +157,37 @@ def test_prune_keeps_all_rounds_of_a_build_that_was_interrupted_again(tmp_path: 
     assert prune(tmp_path / "j", (), unfinished=True, locked=["queries@0.1.0"]) == 80
 
 
-def test_a_request_that_another_build_has_answered_has_not_failed(tmp_path: Path) -> None:
+def test_a_request_that_failed_and_another_build_has_answered_is_found(tmp_path: Path) -> None:
+    def numbers() -> list[tuple[int, int, int, int]]:
+        builds = status(tmp_path / "j")
+        return [(build.requests, build.answered, build.failed, build.pending) for build in builds]
+
     all_ids = frozenset(request.id for request in REQUESTS)
     failing = journaled(Counted(fail=all_ids), tmp_path / "j", "queries@0.1.0", max_failures=1)
     replies = failing.generate(REQUESTS[:5])
     assert next(replies).error
     assert len(list(journaled(Counted(), tmp_path / "j", "queries@0.2.0").generate(REQUESTS[:5]))) == 5
     assert all(reply.error for reply in replies)
-    for build in status(tmp_path / "j"):
-        assert (build.requests, build.answered, build.failed, build.pending) == (5, 5, 0, 0)
+    assert numbers() == [(5, 0, 5, 0), (5, 5, 0, 0)]
+    again = journaled(silent := Counted(), tmp_path / "j", "queries@0.1.0")
+    assert not any(reply.error for reply in again.generate(REQUESTS[:5])) and not silent.answered
+    assert numbers() == [(5, 5, 0, 0)] * 2
+
+
+def test_replies_that_come_after_a_prune_are_found(tmp_path: Path) -> None:
+    """SQLite gives the ids of the last rows that were deleted to the next ones."""
+    path = tmp_path / "j"
+    first = journaled(Counted(), path, "queries@0.1.0")
+    list(first.generate(REQUESTS[:10]))
+    first.session.mark_published()
+    list(journaled(Counted(), path, "queries@0.2.0").generate(REQUESTS[10:30]))
+    refs, builds = ["queries@0.1.0"], ["queries@0.1.0", "queries@0.2.0"]
+    assert (prune(path, refs, unfinished=True, locked=builds), count(path)) == (20, 10)
+    list(journaled(Counted(), path, "queries@0.2.0").generate(REQUESTS[30:40]))
+    again = journaled(silent := Counted(), path, "queries@0.3.0")
+    assert by_id(again.generate(REQUESTS[:40])).keys() >= {"0", "9", "30", "39"}
+    assert (sorted(silent.answered), again.counts.from_journal) == (sorted(map(str, range(10, 30))), 20)
+    assert count(path) == 40
 
 
 def test_the_key_is_all_that_decides_a_reply_and_nothing_else() -> None:
@@ -200,7 +229,7 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
         list(journaled(FakeEngine(), tmp_path / "j").generate(REQUESTS))
 
 
-@pytest.mark.parametrize("version", [6, 12])
+@pytest.mark.parametrize("version", [6, 13])
 def test_a_journal_of_another_format_is_refused_and_left_alone(version: int, tmp_path: Path) -> None:
     list(journaled(Counted(), tmp_path / "j").generate(REQUESTS[:5]))
     with closing(sqlite3.connect(tmp_path / "j")) as database, database:
