@@ -45,12 +45,12 @@ def measure(
     """
     total = len(facts)
     queries = facts.group_by("query_id").agg(pairs=pl.len())
-    is_sampled = _sampled(facts, queries, seed) if total > shortcuts.SAMPLE else None
-    sample = _texts(parts, is_sampled)
+    sampled = shortcuts.sampled_queries(queries, seed=seed) if total > shortcuts.SAMPLE else None
+    sample = _texts(parts, sampled)
     if sample.select(pl.any_horizontal(pl.col("^.*_responder$").is_null()).any()).item():
         sample = sample.drop("chosen_responder", "rejected_responder")
     text = shortcuts.diagnose(sample.with_columns(comparison_id="place"), seed)
-    prompts = _prompts(parts, facts, queries, seed)
+    prompts = _prompts(parts, queries, seed)
     text["prompts"] = copies = near_twins(prompts.unique())
     text["share_chosen_longer"] = _mean(facts["gap"] > 0)
     text["always_longer"] = _mean((facts["gap"].sign() + 1) / 2)
@@ -184,30 +184,22 @@ def _share(name: str, count: int, total: int, unit: str = "") -> dict[str, Any]:
     return finding(name, f"{share:.1%} ({count:,} of {total:,}{unit and ' ' + unit})", share)
 
 
-def _sampled(facts: pl.DataFrame, counts: pl.DataFrame, seed: int, most: int = shortcuts.SAMPLE) -> pl.Series:
-    """Which comparisons are of a seeded sample of queries; `counts` has how much each counts, `pairs`."""
-    return facts["query_id"].is_in(shortcuts.sampled_queries(counts, most, seed).implode())
+def _texts(parts: Iterable[pl.LazyFrame], query_ids: pl.Series | None) -> pl.DataFrame:
+    """The comparisons of these queries, or all."""
+    frames = (
+        part if query_ids is None else part.filter(pl.col("query_id").is_in(query_ids.implode()))
+        for part in parts
+    )
+    return pl.concat(part.collect() for part in frames)
 
 
-def _texts(parts: Iterable[pl.LazyFrame], is_chosen: pl.Series | None) -> pl.DataFrame:
-    """The comparisons that are chosen, or all."""
-    chosen, start = [], 0
-    for part in parts:
-        rows = part.collect()
-        chosen.append(rows if is_chosen is None else rows.filter(is_chosen[start : start + len(rows)]))
-        start += len(rows)
-    return pl.concat(chosen)
-
-
-def _prompts(
-    parts: Sequence[pl.LazyFrame], facts: pl.DataFrame, queries: pl.DataFrame, seed: int
-) -> pl.Series:
+def _prompts(parts: Sequence[pl.LazyFrame], queries: pl.DataFrame, seed: int) -> pl.Series:
     """The prompts of all queries, or of a seeded sample of them."""
-    is_chosen = facts["query_id"].is_first_distinct()
-    if len(queries) > TWIN_PROMPTS:
-        is_chosen &= _sampled(facts, queries.select("query_id", pairs=pl.lit(1)), seed, TWIN_PROMPTS)
-    prompts = _texts([part.select("query_id", "prompt") for part in parts], is_chosen)
-    return prompts.sort("query_id")["prompt"]
+    counts = queries.select("query_id", pairs=pl.lit(1))
+    is_sample = len(queries) > TWIN_PROMPTS
+    sampled = shortcuts.sampled_queries(counts, TWIN_PROMPTS, seed) if is_sample else None
+    texts = (_texts([part.select("query_id", "prompt")], sampled).unique("query_id") for part in parts)
+    return pl.concat(texts).unique("query_id").sort("query_id")["prompt"]
 
 
 def _near_copies(twins: Mapping[str, Any], is_sample: bool) -> dict[str, Any]:
