@@ -254,7 +254,7 @@ def _prepare(server: Server, at: Path) -> None:
     questions = [f"What is number {number} good for, and who says so?" for number in range(12)]
     (at / "queries.txt").write_text("\n".join(questions))
     replies = [
-        {"good": f"{text} Many things, and all of them say so.", "poor": f"{text} None."}
+        {"good": f"Many things, and all of them say so: {text}", "poor": f"None: {text}"}
         for text in questions
     ]
     rows = [{"prompt": text} | reply for text, reply in zip(questions, replies, strict=True)]
