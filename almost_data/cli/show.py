@@ -12,7 +12,7 @@ from ..cards.markdown import short
 from ..datasets.digest import SPLITS
 from ..datasets.ledger import rules
 from ..datasets.manifest import Manifest, encode_manifest, total_usage
-from ..evals.results import read
+from ..evals.result import read
 from ..generation.journal_file import Status, status
 from ..store.samples import examples
 from ..store.store import Store

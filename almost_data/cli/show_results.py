@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from ..datasets.manifest import Manifest
-from ..evals.result import SIDE_A, SIDE_B, Result
-from ..evals.results import read_all
+from ..evals.result import SIDE_A, SIDE_B, Result, read_all
 from ..store.store import Store
 from .console import console, print_line, print_rows, text
 

@@ -1,13 +1,15 @@
 """An evaluation before it runs (`EvalPlan`), what comes of it (`Measurement`), what is stored (`Result`)."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from ..datasets.manifest import Manifest
 from ..datasets.records import Number, Pinned
+from ..errors import InputError
 
 SIDE_A, SIDE_B = "model a", "model b"
 """Roles of the models of a comparison. Its lines are numbers of side a."""
@@ -140,3 +142,33 @@ class EvalPlan:
     measure: Callable[[], Measurement]
     prompts: dict[str, str] = field(default_factory=dict)
     """Name -> text."""
+
+
+def read(manifest: Manifest) -> Result:
+    """The result that a manifest of an evaluation records."""
+    content = {
+        **manifest.config,
+        **manifest.diagnostics,
+        "ref": manifest.ref,
+        "task": manifest.name,
+        "logic_version": manifest.builder.logic_version,
+        "is_fake": manifest.is_fake,
+        "fingerprint": manifest.fingerprint,
+        "digest": manifest.digest,
+        "environment": manifest.environment,
+        "created": manifest.created,
+        "models": manifest.config.get("models"),
+    }
+    try:
+        return msgspec.convert(content, Result)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{manifest.ref}: not the result of an evaluation ({error})") from None
+
+
+def read_all(manifests: Iterable[Manifest]) -> list[Result]:
+    """The results among manifests, by task and fingerprint: last attempts."""
+    results: dict[tuple[str, str], Result] = {}
+    for manifest in manifests:
+        if manifest.kind == "evaluation":
+            results[manifest.name, manifest.fingerprint] = read(manifest)
+    return [results[key] for key in sorted(results)]

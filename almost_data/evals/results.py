@@ -5,7 +5,7 @@ result in which requests failed can be followed by another attempt, which takes 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from ..datasets.tables import Column, Table, Type, frame
 from ..errors import InputError
 from ..store.publish import Record, Tables, json_data, new_manifest, publish
 from ..store.store import Store
-from .result import EvalPlan, Line, Measurement, Result
+from .result import EvalPlan, Line, Measurement, Result, read, read_all
 
 DIGITS = 16
 """Of the fingerprint, in the version."""
@@ -113,41 +113,11 @@ def _environment_rows(environment: Mapping[str, Any], who: str = "") -> Iterator
             yield f"{who}: {name}" if who and who != name else name, str(value)
 
 
-def read(manifest: Manifest) -> Result:
-    """The result that a manifest of an evaluation records."""
-    content = {
-        **manifest.config,
-        **manifest.diagnostics,
-        "ref": manifest.ref,
-        "task": manifest.name,
-        "logic_version": manifest.builder.logic_version,
-        "is_fake": manifest.is_fake,
-        "fingerprint": manifest.fingerprint,
-        "digest": manifest.digest,
-        "environment": manifest.environment,
-        "created": manifest.created,
-        "models": manifest.config.get("models"),
-    }
-    try:
-        return msgspec.convert(content, Result)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{manifest.ref}: not the result of an evaluation ({error})") from None
-
-
 def next_ref(store: Store, draft: Manifest) -> str:
     """The reference under which another attempt at an evaluation would be saved."""
     existing = find(store, draft)
     attempt = int(existing.ref.split(".")[1]) + 1 if existing else 0
     return draft.ref.replace(".0.0-", f".{attempt}.0-", 1)
-
-
-def read_all(manifests: Iterable[Manifest]) -> list[Result]:
-    """The results among manifests, by task and fingerprint: last attempts."""
-    results: dict[tuple[str, str], Result] = {}
-    for manifest in manifests:
-        if manifest.kind == "evaluation":
-            results[manifest.name, manifest.fingerprint] = read(manifest)
-    return [results[key] for key in sorted(results)]
 
 
 def results(store: Store) -> list[Result]:

@@ -24,7 +24,7 @@ from almost_data.datasets.records import Pinned
 from almost_data.evals import saved
 from almost_data.evals.evaluation import EvalSession, Evaluation, evaluate
 from almost_data.evals.result import SIDE_A, SIDE_B, EvalPlan, Line, Measurement, Result
-from almost_data.evals.results import read as read_result
+from almost_data.evals.result import read as read_result
 from almost_data.evals.results import results
 from almost_data.evals.tally import outcomes
 

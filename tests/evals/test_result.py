@@ -247,8 +247,7 @@ def test_a_result_stands_in_its_models_card(
     words = capsys.readouterr().out.partition("evaluation")[2].split()
     assert [done.ref, rm.ref, "ORG/data", "accuracy", "70.0%"] == words[4:9]
     narrow = cli("list", "--root", str(store.root), columns=60).stdout.splitlines()
-    assert narrow[-2].rstrip() == f"  {rm.ref} on ORG/data, accuracy"
-    assert narrow[-3].split() == [done.ref, "70.0%"]
+    assert narrow[-2].split() == [done.ref, rm.ref, "ORG/data", "accuracy", "70.0%"]
 
 
 def rows(store: Store, model: Manifest) -> list[list[str]]:

@@ -25,8 +25,14 @@ from almost_data.generation import Generator, Model, Reply, Request, Sampling, a
 from almost_data.generation.openai import AS_SERVED, LIST_RETRIES, OpenAIEngine
 from almost_data.generation.servers import ConcurrencyLimit
 from almost_data.models.chat import user_turn
+from almost_data.run import importing
+from almost_data.store.store import Store
+from almost_data.store.verify import verify
 from tests.completions_server import CompletionsServer
+from tests.crash import Server
+from tests.jsonl import jsonl
 from tests.waiting import until
+from tests.watched import journaled
 
 MODEL = Model("m")
 KEY = "sk-proj-0123456789abcdef"
@@ -589,3 +595,30 @@ def test_a_real_vllm_server_chats(vllm_server: tuple[str, Path]) -> None:
         assert (reply.error, reply.reasoning, reply.finish_reason) == (None, None, "stop")
         assert reply.prompt_tokens == len(ids)
         assert "Paris" in reply.text and "<|im_end|>" not in reply.text
+
+
+@pytest.mark.engine
+@pytest.mark.crash
+def test_a_judge_behind_a_real_vllm_server_loses_no_verdict_to_a_kill(
+    vllm_server: tuple[str, Path], crash_server: Server, tmp_path: Path
+) -> None:
+    """Each pair in both orders has a rating, or is kept with what the judge wrote."""
+    verdicts, store = 8, Store(tmp_path / "build")
+    rows = [{"prompt": f"What is {n} + 1?", "a": f"It is {n + 1}.", "b": f"It is {n}."} for n in range(4)]
+    importing.import_responses(store, jsonl(tmp_path / "answers.jsonl", rows), ["a", "b"], "0.1.0")
+    build = ("build", "ratings", "--engine", "openai", "--base-url", vllm_server[0], "--judge", "smol")
+    build += ("--judging", "pairs", "--from", "responses@0.1.0", "--root", str(store.root))
+    build += ("--set", "engine.concurrency=2", "--set", "ratings.max_new_tokens=24")
+    assert crash_server.run(*build, point="after added", at=verdicts - 1).code == -9
+    kept = len(journaled(store.root))
+    assert 0 < kept < verdicts
+    done = crash_server.run(*build)
+    assert done.code == 0 or "no row is left" in done.err, done.err  # so small a model may write no score
+    manifest = store.manifest("ratings@0.1.0")
+    replies = {"from_journal": kept, "generated": verdicts - kept}
+    assert manifest.environment["engine"]["replies"] == replies and verify(store, manifest.ref) == []
+    configs = [name for name in ("pairs", "rejected_pairs") if name in manifest.counts]
+    written = [store.scan(manifest.ref, name).collect() for name in configs]
+    assert sum(map(len, written)) == verdicts // 2
+    texts = {"explanation", "swapped_explanation", "verdict", "swapped_verdict"}
+    assert all(not table[name].null_count() for table in written for name in texts & set(table.columns))

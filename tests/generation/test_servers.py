@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -19,13 +23,14 @@ from almost_data.generation import CannotStart, Model, Reply, Request, Sampling,
 from almost_data.generation.client import MAX_BYTES, _retry_after
 from almost_data.generation.completions import greatest_cost
 from almost_data.generation.journal import JournaledGenerator
-from almost_data.generation.journal_file import JournalSession
+from almost_data.generation.journal_file import JournalSession, count
 from almost_data.generation.openai import OpenAIEngine
 from almost_data.generation.servers import Price, Server
 from almost_data.models.chat import user_turn
 from almost_data.store.store import Store
 from tests.command import run as run_command
 from tests.completions_server import CompletionsServer, Raw
+from tests.waiting import until
 
 KEY = "sk-proj-0123456789abcdef"
 MODEL = Model("m")
@@ -543,3 +548,27 @@ def test_a_build_tells_its_cost(server: CompletionsServer, folder: Path) -> None
     wrong = build("--version", "0.2.0", "--set", f"responses.responders=[{ladder}]")
     assert wrong.returncode == 2
     assert "x: not served at" in wrong.stderr
+
+
+@pytest.mark.crash
+def test_killed_and_run_again_no_reply_is_paid_twice(server: CompletionsServer, folder: Path) -> None:
+    """The second half hangs until the first is in the journal; then kill -9."""
+    late = "What is tea made from?"
+    server.fault = lambda prompt, attempt: "hang" if late in prompt else None
+    command = [sys.executable, "-m", "almost_data", *BUILD, *ROOT]
+    child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        journal = folder / "out" / "journal.sqlite"
+        until(lambda: journal.is_file() and count(journal) == 2, "half of the replies are on disk")
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    server.fault = lambda prompt, attempt: None
+    server.bodies.clear()
+    assert run_command(*BUILD, *ROOT, cwd=folder).returncode == 0
+    assert [late in body["prompt"] for body in server.bodies] == [True, True]
+    total = total_usage([Store(folder / "out").manifest("responses@0.1.0")])
+    assert total["requests"] == 4
+    assert total["cost"] == pytest.approx(
+        (0.5 * total["prompt_tokens"] + 1000 * total["completion_tokens"]) / 1e6
+    )

@@ -412,3 +412,20 @@ def test_a_model_is_pinned_once_for_each_engine(tmp_path: Path) -> None:
     first = engine.resolve(model)
     save_tiny(tmp_path / "m", "llama", seed=2)
     assert engine.resolve(model) == first != TransformersEngine().resolve(model)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("real", [GEMMA], indirect=True)
+def test_a_real_model_is_packed_as_it_is_run_alone(real: Model, real_engine: TransformersEngine) -> None:
+    """Greedy in fp32, beyond its window of 512 tokens."""
+    loaded = real_engine.load(real)
+    prefix = ENGLISH * 8
+    requests = [
+        Request(str(n), real, prefix, f"\n\nQuestion {n}: who crosses the bridge?", Sampling(8, 0.0))
+        for n in range(2)
+    ]
+    for reply in real_engine.generate(requests):
+        ids = loaded.tokenizer(requests[int(reply.id)].prompt, return_tensors="pt")["input_ids"]
+        assert ids.shape[1] > 520
+        out = loaded.network.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
+        assert reply.text == loaded.tokenizer.decode(out, skip_special_tokens=True)
