@@ -3,7 +3,7 @@
 import errno
 import re
 import sys
-from importlib import import_module, metadata
+from importlib import import_module
 from itertools import takewhile
 from typing import NoReturn
 
@@ -16,6 +16,7 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
+from .. import __version__
 from ..errors import Defect, InputError
 from ..inputs import is_utf8
 from .console import accept_any_text, draw_to_files, print_line
@@ -95,7 +96,7 @@ app.register_install_completion_command(add_to_startup=False, help="Install comp
 
 @app.command(name="--version", help="Display application version.")
 def _version() -> None:
-    print_line(metadata.version("almost_data"))
+    print_line(__version__)
 
 
 def main(argv: list[str] | None = None, command: App = app) -> None:

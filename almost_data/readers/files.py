@@ -24,8 +24,8 @@ TABLE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 ALL_SPLITS = "all"
 SAMPLE = 200
 """Rows by which layout and columns are told."""
-NAMED = 10
-"""Columns that a line names, at most."""
+NAMED, NAME_LENGTH = 10, 60
+"""Columns that a line names at most, and characters of each."""
 Needs = Callable[[str], bool]
 """Whether a column is read."""
 
@@ -91,7 +91,7 @@ def not_read(columns: Iterable[str]) -> str:
     >>> not_read(["lang", "meta"])
     '; not read: lang, meta'
     """
-    names = [" ".join(name.split()) for name in columns]
+    names = [" ".join(name.split())[:NAME_LENGTH] for name in columns]
     rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"; not read: {', '.join(names[:NAMED])}{rest}" if names else ""
 

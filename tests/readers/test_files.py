@@ -187,6 +187,7 @@ def test_of_parquet_only_the_columns_that_are_needed_are_read(tmp_path: Path) ->
     assert [row for _, row in opened.rows] == opened.sample
     names = [f"c{number}" for number in range(12)]
     assert files.not_read(names).endswith(", c9 and 2 more") and files.not_read([]) == ""
+    assert files.not_read(["a" * 61]) == f"; not read: {'a' * 60}"
 
 
 def test_a_time_within_a_column_that_python_cannot_hold_is_one_line(tmp_path: Path) -> None:
