@@ -123,18 +123,31 @@ def _delete_orphans(database: sqlite3.Connection) -> int:
     for (keys,) in database.execute("SELECT keys FROM need"):
         parts = ((keys[at : at + KEY_BYTES],) for at in range(0, len(keys), KEY_BYTES))
         database.executemany("INSERT OR IGNORE INTO needed VALUES (?)", parts)
-    orphans = "DELETE FROM {} WHERE key NOT IN (SELECT key FROM needed)"
-    for table in ("reply_key", "score_key"):
-        database.execute(orphans.format(table))
-    return sum(database.execute(orphans.format(table)).rowcount for table in ("reply", "score"))
+    deleted = 0
+    for table in ("reply", "score"):
+        database.execute(_ADD_KEYS.format(table))
+        database.execute(f"DELETE FROM {table}_key WHERE key NOT IN (SELECT key FROM needed)")
+        # Also the second answers to one key, of two builds that asked for it at the same time.
+        orphans = f"DELETE FROM {table} WHERE id NOT IN (SELECT id FROM {table}_key)"
+        deleted += database.execute(orphans).rowcount
+    return deleted
 
 
 def count(path: Path, table: AnswerTable = "reply") -> int:
-    """Replies in the journal, or scores."""
+    """Replies in the journal, or scores: one each that two builds asked for at the same time."""
     with open_journal(path) as database:
-        # Without a look at the texts.
-        later = f"SELECT count(*) FROM {table} WHERE id > (SELECT coalesce(max(id), 0) FROM {table}_key)"
-        return int(database.execute(f"SELECT count(*) + ({later}) FROM {table}_key").fetchone()[0])
+        return int(database.execute(_COUNT.format(table)).fetchone()[0])
+
+
+# Without a look at the texts.
+_COUNT = """
+    SELECT (SELECT count(*) FROM {0}_key) + (
+        SELECT count(*) FROM (
+            SELECT key FROM {0} WHERE id > (SELECT coalesce(max(id), 0) FROM {0}_key)
+            EXCEPT SELECT key FROM {0}_key
+        )
+    )
+"""
 
 
 @dataclass
@@ -215,7 +228,7 @@ class JournalSession:
 
 _ADD_KEYS = """
     INSERT OR IGNORE INTO {0}_key SELECT id, key FROM {0}
-    WHERE id > (SELECT coalesce(max(id), 0) FROM {0}_key) ORDER BY key
+    WHERE id > (SELECT coalesce(max(id), 0) FROM {0}_key) ORDER BY key, id
 """
 
 

@@ -288,6 +288,21 @@ def test_a_build_finds_the_replies_of_another_one(tmp_path: Path) -> None:
     assert rows < answered  # the second build found the first one's replies
 
 
+def test_of_two_builds_that_ask_at_the_same_time_the_first_reply_counts(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    builds = [journaled(Counted(), path, f"queries@0.{n}.0").generate(REQUESTS[:10]) for n in (1, 2)]
+    begun = [next(replies) for replies in builds]
+    assert [len(list(replies)) for replies in builds] == [9, 9] and begun[0] == begun[1]
+    with closing(sqlite3.connect(path)) as database, database:
+        assert database.execute("SELECT count(*) FROM reply").fetchone() == (20,)
+        database.execute("UPDATE reply SET text = 'of the second' WHERE id > 10")
+    assert count(path) == 10
+    again = journaled(silent := Counted(), path, "queries@0.3.0")
+    found = list(again.generate(REQUESTS[:10]))
+    assert not silent.answered and "of the second" not in {reply.text for reply in found}
+    assert (prune(path, (), unfinished=False, locked=[]), count(path)) == (10, 10)
+
+
 def test_messages_template_options_and_reasoning_are_kept(tmp_path: Path) -> None:
     """The same text as messages, or under other template options, is another request."""
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
