@@ -3,7 +3,9 @@
 import errno
 import re
 import sys
+from collections.abc import Callable
 from importlib import import_module
+from inspect import Parameter, signature
 from itertools import takewhile
 from typing import NoReturn
 
@@ -129,8 +131,8 @@ def _end(error: Exception, arguments: list[str], command: App) -> NoReturn:
             end(2, re.sub(r"^.*?arameter (\S+) requires [^.]*\.", r"\1 is missing (see --help).", str(error)))
         case UnknownOptionError():
             end(2, _unknown_option(error))
-        case UnusedCliTokensError(unused_tokens=[word, *_]):
-            end(2, f"unexpected argument {word!r} (see --help)")
+        case UnusedCliTokensError(unused_tokens=[word, *_], target=verb):
+            end(2, f"unexpected argument {word!r}: this command takes {_arguments(verb)} (see --help)")
         case CycloptsError():
             end(2, str(error))
         case InputError():
@@ -148,6 +150,13 @@ def _end(error: Exception, arguments: list[str], command: App) -> NoReturn:
         case _:  # a defect, here or in a library
             where = f"unexpected, here or in code of yours; the traceback is in {traceback_file()}"
             end(1, f"{type(error).__name__}: {error} ({where})")
+
+
+def _arguments(verb: Callable[..., None] | None) -> str:
+    """How many arguments a command takes besides its options."""
+    kinds = [parameter.kind for parameter in signature(verb).parameters.values()] if verb else []
+    count = kinds.count(Parameter.POSITIONAL_ONLY)
+    return f"only {count}" if count else "none"
 
 
 def _unknown_option(error: UnknownOptionError) -> str:

@@ -20,7 +20,7 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
     store = Store(root)
     refs = store.refs()
     if json:
-        print_json([_entry(ref, store.read(ref)) for ref in refs])
+        print_json([_entry(store, ref) for ref in refs])
         return
     if not refs:
         start = f"python -m almost_data build comparisons{root_flag(root)}"
@@ -36,11 +36,11 @@ def list_(*, json: Json = False, root: Root = ROOT) -> None:
             errors.append(manifest)
             rows.append((ref, "", "", "", "damaged"))
             continue
-        size += manifest.disk_bytes
+        size += store.disk_bytes(manifest)
         if manifest.kind == "evaluation":
             results.append(manifest)
         else:
-            rows.append(_row(ref, manifest))
+            rows.append(_row(store, manifest))
     if rows:
         print_rows("ref", ">rows", ">size", "created", "what", rows=rows)
     _print_unfinished(store, refs)
@@ -68,18 +68,20 @@ def _print_unfinished(store: Store, refs: Iterable[str]) -> None:
         print_line(f"{build.name}  unfinished: {answered}", "yellow")
 
 
-def _entry(ref: str, manifest: Manifest | str) -> dict[str, Any]:
+def _entry(store: Store, ref: str) -> dict[str, Any]:
+    manifest = store.read(ref)
     if isinstance(manifest, str):
         return {"ref": ref, "error": manifest}
     values = {name: getattr(manifest, name) for name in ("kind", "counts", "created", "digest", "is_fake")}
-    return {"ref": ref, "builder": manifest.builder.name, "bytes": manifest.disk_bytes, **values}
+    return {"ref": ref, "builder": manifest.builder.name, "bytes": store.disk_bytes(manifest), **values}
 
 
-def _row(ref: str, manifest: Manifest) -> tuple[str | int, ...]:
+def _row(store: Store, manifest: Manifest) -> tuple[str | int, ...]:
     created, builder = manifest.created[:10], manifest.builder.name
     words = ["empty"] * manifest.is_empty + ["fake"] * manifest.is_fake + [manifest.kind]
     made_by = "" if builder == manifest.name else f" by {builder}"
-    return ref, manifest.rows, byte_size(manifest.disk_bytes), created, " ".join(words) + made_by
+    size = byte_size(store.disk_bytes(manifest))
+    return manifest.ref, manifest.rows, size, created, " ".join(words) + made_by
 
 
 def verify(

@@ -120,11 +120,6 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return usage
 
     @property
-    def disk_bytes(self) -> int:
-        """Its size on disk, without the manifest."""
-        return sum(record.bytes for record in self.files.values())
-
-    @property
     def rows(self) -> int:
         """Rows of `default`; of a model, those that it was trained on."""
         splits = self.counts.get("default", {})

@@ -172,6 +172,11 @@ class Store:
         places.sort(key=lambda place: (place[0], version_key(place[1])))
         return [f"{place[0]}@{place[1]}" for place in places if name in (None, place[0])]
 
+    def disk_bytes(self, manifest: Manifest) -> int:
+        """The size of an artifact on disk."""
+        own = (self.path(manifest.ref) / "manifest.json").stat().st_size
+        return own + sum(record.bytes for record in manifest.files.values())
+
     def configs(self, ref: str) -> list[str]:
         """The stored configs of a dataset."""
         manifest = self.manifest(ref)

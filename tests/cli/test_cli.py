@@ -254,6 +254,15 @@ def test_a_flag_is_named_as_it_was_typed(fake_store: Store) -> None:
     assert "almost-data: -o a.xls: " in cli("export", "queries", "-o", "a.xls", *root).stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "taken"), [("list x", "none"), ("show x y", "only 1"), ("diff x y z", "only 2")]
+)
+def test_an_argument_too_many_is_named(words: str, taken: str) -> None:
+    done = cli(*words.split())
+    line = f"unexpected argument '{words[-1]}': this command takes {taken} (see --help)\n"
+    assert (done.returncode, done.stderr) == (2, f"almost-data: {line}")
+
+
 @pytest.mark.parametrize("words", ["build queries --limit 1.5", "sample x -n 2.5", "eval vicuna --limit=.5"])
 def test_a_fraction_is_no_whole_number(words: str) -> None:
     done = cli(*words.split())

@@ -122,6 +122,11 @@ def test_a_folder_is_its_files_in_order_and_known_by_all_of_them(tmp_path: Path)
             b'{\n"rows": [{"a": 1}]\n}',
             r"a\.json: one JSON object, and no list of rows: write a list",
         ),
+        (
+            "a.json",
+            b'{"a": ["b", "c"], "d": ["e", null]}',
+            r"a\.json: a list for each column: write a list of",
+        ),
         ("a.json", b'{"train": [{"a": 1}]}', r"a\.json: one JSON object, and no list of rows: write a list"),
         ("a.json", b'{"a": {"0": 1, "1": 2}}', r"a\.json: columns or rows by number.*records"),
         ("a.json", b'{"0": {"a": 1}, "1": {"a": 2}}', r"a\.json: columns or rows by number.*records"),

@@ -63,7 +63,7 @@ def test_several_are_deleted_together_or_none(copy: Store) -> None:
 
 def test_list_shows_sizes(fake_store: Store) -> None:
     lines = cli("list", "--root", str(fake_store.root)).stdout.splitlines()
-    size = sum(manifest.disk_bytes for manifest in map(fake_store.manifest, fake_store.refs()))
+    size = plan(fake_store, fake_store.refs()).bytes
     assert "size" in lines[0] and "kB" in lines[1] and lines[-1] == f"3 versions, {byte_size(size)}"
 
 
