@@ -298,8 +298,8 @@ def test_of_two_builds_that_ask_at_the_same_time_the_first_reply_counts(tmp_path
         database.execute("UPDATE reply SET text = 'of the second' WHERE id > 10")
     assert count(path) == 10
     again = journaled(silent := Counted(), path, "queries@0.3.0")
-    found = list(again.generate(REQUESTS[:10]))
-    assert not silent.answered and "of the second" not in {reply.text for reply in found}
+    replies = list(again.generate(REQUESTS[:10]))
+    assert not silent.answered and "of the second" not in {reply.text for reply in replies}
     assert (prune(path, (), unfinished=False, locked=[]), count(path)) == (10, 10)
 
 
