@@ -13,6 +13,11 @@ Deviations from the paper: it has PPO, and no DPO. What `tiny.yaml` and `almost.
 default.
 """
 
+if __name__ == "__main__":  # a signal during the imports below ends in a line, too
+    from almost_data.cli import ending
+
+    ending.watch()
+
 import copy
 
 from transformers import AutoModelForCausalLM, set_seed

@@ -18,6 +18,11 @@ normalise rewards (`whiten_rewards` is closest). `rloo.py` can, with today's TRL
 the paper, or for a value model.
 """
 
+if __name__ == "__main__":  # a signal during the imports below ends in a line, too
+    from almost_data.cli import ending
+
+    ending.watch()
+
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
 from trl import ModelConfig, TrlParser, get_peft_config
 

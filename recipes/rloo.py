@@ -12,6 +12,11 @@ model reads a reply that was cut at `max_completion_length` as if it had ended t
 `--mask_truncated_completions true` leaves such replies out of the loss.
 """
 
+if __name__ == "__main__":  # a signal during the imports below ends in a line, too
+    from almost_data.cli import ending
+
+    ending.watch()
+
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
 from trl import ModelConfig, RLOOConfig, RLOOTrainer, TrlParser, get_peft_config
 

@@ -14,6 +14,11 @@ Deviations from the paper:
 - The user names the base model.
 """
 
+if __name__ == "__main__":  # a signal during the imports below ends in a line, too
+    from almost_data.cli import ending
+
+    ending.watch()
+
 from dataclasses import dataclass, replace
 
 from transformers import AutoModelForSequenceClassification, set_seed

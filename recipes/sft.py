@@ -12,6 +12,11 @@ Deviations from the paper:
 - The user names the base model.
 """
 
+if __name__ == "__main__":  # a signal during the imports below ends in a line, too
+    from almost_data.cli import ending
+
+    ending.watch()
+
 from transformers import AutoModelForCausalLM, set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser, get_peft_config
 

@@ -1,6 +1,5 @@
 """The command line: its verbs, each loaded when it is called, and how a command ends."""
 
-import errno
 import re
 import sys
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from .. import __version__
 from ..errors import Defect, InputError
 from ..inputs import is_utf8
 from .console import accept_any_text, draw_to_files, print_line
-from .ending import end, interruptible, received, traceback_file
+from .ending import end, end_by_system, interruptible, received, traceback_file
 from .options import DEFAULTS, refuse_fractions
 
 VERBS = {
@@ -76,11 +75,6 @@ USAGE = {"diff": "A [B]", "view": "REF [NEWER]"}
 """Positional arguments of verbs where the second may be left out."""
 SYNONYMS = {"--rejected": "--dropped", "--reason": "--dropped", "--filter": "--where", "--output": "--out"}
 """What people type -> the option that does it, where a verb has that."""
-FIXES = {
-    errno.ENOSPC: "free some and run the same command again",
-    **dict.fromkeys((errno.EROFS, errno.EACCES), "make it writable, or name another folder by --root"),
-}
-"""What to do after an error of the system."""
 
 app = App(
     name="almost-data",
@@ -126,6 +120,8 @@ def main(argv: list[str] | None = None, command: App = app) -> None:
 
 def _end(error: Exception, arguments: list[str], command: App) -> NoReturn:
     """End with the code and the line of an error."""
+    if not isinstance(error, InputError | CycloptsError):
+        end_by_system(error)
     match error:
         case MissingArgumentError(argument=Argument(tokens=[]), keyword=None):
             end(2, re.sub(r"^.*?arameter (\S+) requires [^.]*\.", r"\1 is missing (see --help).", str(error)))
@@ -137,12 +133,6 @@ def _end(error: Exception, arguments: list[str], command: App) -> NoReturn:
             end(2, str(error))
         case InputError():
             end(2, name_flags(str(error), arguments, command))
-        case OSError(errno=errno.ENAMETOOLONG):
-            end(2, f"{str(error.filename)[:100]}...: the path is too long")
-        case OSError(errno=code) if code in FIXES:
-            end(1, f"{error.filename or 'the disk'}: {error.strerror}: {FIXES[code]}")
-        case OSError() | MemoryError():
-            end(1, f"{type(error).__name__}: {error}")
         case Defect():
             end(1, f"{error} (traceback: {traceback_file()})")
         case RuntimeError():

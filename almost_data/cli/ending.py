@@ -1,6 +1,8 @@
 """How a command ends: one line on stderr with the exit code, also where a signal ends it."""
 
+import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -8,14 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 KEPT = "interrupted: what was generated is kept; run the same command to go on"
+RESUMES = "interrupted: the same command resumes from the last checkpoint (one a save_steps; PPO has none)"
+FIXES = {
+    errno.ENOSPC: "free some and run the same command again",
+    **dict.fromkeys((errno.EROFS, errno.EACCES), "make it writable, or name another folder by --root"),
+}
+"""What to do after an error of the system."""
 MAX_MESSAGE = 1_200
 """Most characters of an error's line."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 received: list[int] = []
 """The signals to end that came."""
+_before: dict[int, Any] = {}
+"""The handlers before `watch`, which `interruptible` puts back at its end; empty within it."""
 
 
 def end(code: int, message: str) -> NoReturn:
@@ -27,6 +37,19 @@ def end(code: int, message: str) -> NoReturn:
         line = f"{line[: MAX_MESSAGE // 2]} ... {line[-MAX_MESSAGE // 2 :]}"
     print(f"almost-data: {line}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def end_by_system(error: BaseException) -> None:
+    """End where an exception is an error of the system, or holds one in the words of a library."""
+    code = error.errno if isinstance(error, OSError) else None
+    if in_words := re.search(r"os error (\d+)", str(error)):
+        code = int(in_words[1])
+    if code == errno.ENAMETOOLONG:
+        end(2, f"{str(getattr(error, 'filename', error))[:100]}...: the path is too long")
+    if code in FIXES:
+        end(1, f"{getattr(error, 'filename', None) or 'the disk'}: {os.strerror(code)}: {FIXES[code]}")
+    if isinstance(error, OSError | MemoryError):
+        end(1, f"{type(error).__name__}: {error}")
 
 
 def traceback_file() -> str:
@@ -45,15 +68,12 @@ def traceback_file() -> str:
 @contextmanager
 def interruptible(message: str = KEPT) -> Iterator[None]:
     """A signal to end, at any time, ends the process with 128 plus its number, and the message."""
-    is_main = threading.current_thread() is threading.main_thread()
-    ours = (signal.SIG_DFL, signal.default_int_handler)
-    previous = {n: signal.getsignal(n) for n in SIGNALS if is_main and signal.getsignal(n) in ours}
-    if not previous:
+    watch(message)
+    if not _before:
         yield
         return
-    received.clear()
-    for number in previous:
-        signal.signal(number, partial(_interrupt, os.getpid(), message))
+    previous = dict(_before)
+    _before.clear()
     try:
         yield
     except BaseException as error:
@@ -65,6 +85,22 @@ def interruptible(message: str = KEPT) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def watch(message: str = RESUMES) -> None:
+    """From now on a signal to end ends the process with the message; within `interruptible`, by an exception.
+
+    A script calls it before its own imports, which may take longer than anything else.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    ours = (signal.SIG_DFL, signal.default_int_handler)
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS if is_main}
+    previous = {number: handler for number, handler in handlers.items() if handler in ours}
+    if previous:
+        received.clear()
+        _before.update(previous)
+    for number in previous:
+        signal.signal(number, partial(_interrupt, os.getpid(), message))
+
+
 def _interrupt(process: int, message: str, number: int, frame: FrameType | None) -> None:
     if os.getpid() != process:  # a child that was forked
         if number != signal.SIGINT:
@@ -73,7 +109,7 @@ def _interrupt(process: int, message: str, number: int, frame: FrameType | None)
         raise KeyboardInterrupt
     received.append(number)
     # Libraries that are being imported turn the exception into others; all that is kept is on the disk.
-    if _is_importing(frame) or len(received) > 2:
+    if _before or _is_importing(frame) or len(received) > 2:
         os.write(2, f"almost-data: {message}\n".encode())
         os._exit(128 + number)
     raise KeyboardInterrupt

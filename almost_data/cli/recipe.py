@@ -10,13 +10,12 @@ from ..training import is_main_process
 from ..training.artifact import Training
 from ..training.preflight import Preflight
 from .console import accept_any_text, console, draw_to_files, grid, percent, print_line, text
-from .ending import end, interruptible, received, traceback_file
+from .ending import RESUMES, end, end_by_system, interruptible, received, traceback_file
 from .options import root_flag
 
 STYLES = {"warn": "yellow", "fatal": "red", "fine": "green"}
 SETTING = re.compile(r"(?<![\w/.-])(?:recipe|run|import)\.(?!ya?ml|toml|json|py\b)([a-z]\w*)")
 """A setting as errors below the command line name it: `recipe.artifact` is the argument `--artifact`."""
-RESUMES = "interrupted: the same command resumes from the last checkpoint (one a save_steps; PPO has none)"
 
 
 def run(main: Callable[[], None]) -> None:
@@ -36,15 +35,12 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _end(error: Exception) -> NoReturn:
-    match error:
-        case InputError():
-            end(2, SETTING.sub(r"--\1", str(error)))
-        case Stopped():
-            end(1, str(error))
-        case OSError() | MemoryError():
-            end(1, f"{type(error).__name__}: {error}")
-        case _:
-            end(1, f"{type(error).__name__}: {error} (the traceback is in {traceback_file()})")
+    if isinstance(error, InputError):
+        end(2, SETTING.sub(r"--\1", str(error)))
+    if isinstance(error, Stopped):
+        end(1, str(error))
+    end_by_system(error)
+    end(1, f"{type(error).__name__}: {error} (the traceback is in {traceback_file()})")
 
 
 def require(checks: Preflight) -> None:

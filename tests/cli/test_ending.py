@@ -1,5 +1,6 @@
 """A command ends in one line, whatever ends it: a signal, a place that cannot be used, settings of no end."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from almost_data.cli.ending import RESUMES, end_by_system
 from tests.command import run as cli
 
 HERE = Path(__file__).parents[2]
@@ -61,6 +63,60 @@ def test_a_signal_while_the_command_line_is_imported(tmp_path: Path, is_script: 
     command = [sys.executable, *start, "list"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 130 and done.stderr.count("\n") == 1 and "interrupted" in done.stderr
+
+
+@pytest.mark.parametrize("recipe", ["rm", "sft", "dpo", "rloo", "ppo"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_recipe_imports_its_libraries(
+    tmp_path: Path, recipe: str, number: signal.Signals
+) -> None:
+    (tmp_path / "transformers.py").write_text(LIBRARY.format(number=int(number)))
+    path = os.pathsep.join([str(tmp_path), str(HERE)])
+    done = subprocess.run(
+        [sys.executable, str(HERE / "recipes" / f"{recipe}.py")],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (128 + number, f"almost-data: {RESUMES}\n")
+
+
+def test_a_script_s_signals_are_those_of_its_run_and_then_as_before() -> None:
+    code = """
+import os, signal
+from almost_data.cli.ending import interruptible, watch
+watch("before")
+try:
+    with interruptible("within"):
+        os.kill(os.getpid(), signal.SIGTERM)
+except SystemExit as end:
+    print(end.code, signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+watch("outside")
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 143 and done.stderr == "almost-data: within\nalmost-data: outside\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (PermissionError(errno.EACCES, "no", "/a"), 1, "/a: Permission denied: make it writable"),
+        (RuntimeError("I/O error: (os error 28)"), 1, "the disk: No space left on device: free some"),
+        (OSError(errno.ENAMETOOLONG, "no", "x" * 5000), 2, "...: the path is too long"),
+        (OSError("anything"), 1, "OSError: anything"),
+    ],
+)
+def test_an_error_of_the_system_is_a_line_with_what_to_do(
+    capsys: pytest.CaptureFixture[str], error: Exception, code: int, message: str
+) -> None:
+    """Of commands and recipes alike, and where a library puts it into words of its own."""
+    with pytest.raises(SystemExit) as end:
+        end_by_system(error)
+    assert end.value.code == code and message in capsys.readouterr().err
+    assert end_by_system(ValueError("another")) is None  # type: ignore[func-returns-value]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
