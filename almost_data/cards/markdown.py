@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from ..datasets.manifest import canonical_json
 
-# Control characters of terminals, and those that reverse the direction of text.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters of terminals, and those that reverse the direction of text."""
 # Text that a renderer may take for an address, without punctuation at its end.
 _LITERAL = re.compile(r"(`[^`|]+`|[^\s|]{0,200}(?:://|www\.|@)(?:[^\s|]*[^\s|.,:;!?)])?)", re.IGNORECASE)
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;", "\\": "&#92;"}
@@ -113,7 +113,7 @@ def as_text(value: object) -> str:
 
 def clean(text: str) -> str:
     """The text without control characters, of terminals and of direction."""
-    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
+    return CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def short(text: str, limit: int = 420) -> str:

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ..cards.markdown import clean
+from ..cards.markdown import CONTROL, clean
 
 console = Console(highlight=False, markup=False)
 MAX_WIDTH = 110
@@ -63,7 +63,12 @@ def print_cropped(content: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print data for programs."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+    write_json(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+
+
+def write_json(content: str) -> None:
+    """Print JSON; what a terminal would obey is escaped, which is the same JSON."""
+    sys.stdout.write(CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", content))
 
 
 def grid(*headings: str, rows: Iterable[Iterable[Any]] = (), title: str = "") -> Table:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 
 from rich import progress
 
+from ..cards.markdown import clean
 from ..datasets.builder import Progress
 from .console import console, print_line
 
@@ -26,7 +27,7 @@ def progress_bars() -> Iterator[Progress]:
     is_wide = console.width >= WIDE
     bars = progress.Progress(
         progress.SpinnerColumn(),
-        progress.TextColumn("{task.description:<10}"),
+        progress.TextColumn("{task.description:<10}", markup=False),
         *([progress.BarColumn(bar_width=24)] if is_wide else []),
         progress.MofNCompleteColumn(),
         progress.TextColumn("{task.fields[rate]}", style="dim"),
@@ -46,7 +47,7 @@ def progress_bars() -> Iterator[Progress]:
             return
         is_start = stage not in tasks and not done
         if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total, rate="")
+            tasks[stage] = bars.add_task(clean(stage), total=total, rate="")
         elif last_call and done < last_call[1]:  # begun anew, as for another model
             bars.reset(tasks[stage])
             recent[stage].clear()

@@ -1,6 +1,5 @@
 """The verb `show`: counts, ledger, failures, cost, diagnostics and recipe of an artifact."""
 
-import sys
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
@@ -16,7 +15,7 @@ from ..evals.result import read
 from ..generation.journal_file import Status, status
 from ..store.samples import examples
 from ..store.store import Store
-from .console import console, grid, number, percent, print_line, print_rows, print_tables, text
+from .console import console, grid, number, percent, print_line, print_rows, print_tables, text, write_json
 from .options import ROOT, Json, Ref, Root
 from .rows import row_panel
 from .show_results import print_result, print_results_of
@@ -41,7 +40,7 @@ def show(ref: Ref, /, *, json: Json = False, root: Root = ROOT) -> None:
         return
     manifest = store.manifest(ref)
     if json:
-        sys.stdout.write(encode_manifest(manifest).decode())
+        write_json(encode_manifest(manifest).decode())
         return
     if manifest.kind == "evaluation":
         print_result(store, read(manifest))

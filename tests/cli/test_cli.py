@@ -480,6 +480,16 @@ def test_a_reference_that_nothing_reads_is_refused(fake_store: Store) -> None:
     assert (done.returncode, "nothing reads it" in done.stderr) == (2, True)
 
 
+def test_json_holds_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:
+    """A character that JSON may hold as it is begins a sequence in some terminals, or turns the direction."""
+    row = {"prompt": "Why?", "chosen": "It is \x9b31mred\u202e.", "rejected": "No."}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    cli("import", "preferences", "a.jsonl", "--version", "1.0.0", cwd=tmp_path)
+    printed = cli("sample", "comparisons", "--json", cwd=tmp_path).stdout
+    assert "\x9b" not in printed and "\u202e" not in printed
+    assert row["chosen"] in [side["text"] for side in json.loads(printed)[0]["sides"]]
+
+
 def test_brackets_and_escape_sequences_are_text(tmp_path: Path) -> None:
     root = str(tmp_path / "a[/b]")
     assert cli("list", "--root", root).returncode == 0

@@ -1,6 +1,9 @@
 """What the command line prints while it works."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 from almost_data.cli import progress
 
@@ -50,3 +53,13 @@ def test_ten_thousand_replies_a_second_are_a_few_updates(
             clock[0] += 1e-4
     assert len(updates) <= 12 and updates[-1]["completed"] == 10_000
     assert capsys.readouterr().out.splitlines()[-1].startswith("responses: 10,000 of 10,000, 10,0")
+
+
+def test_a_stage_of_another_author_s_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    monkeypatch.setattr(
+        progress, "console", Console(file=output, force_terminal=True, width=120, markup=False)
+    )
+    with progress.progress_bars() as bars:
+        bars("[/a] \x9b31m", 1, 2, 0)
+    assert "[/a]" in output.getvalue() and "\x9b" not in output.getvalue()
