@@ -22,6 +22,11 @@ UNSUPPORTED = {
     "push_to_hub": "the artifact is pushed from the store",
     "trust_remote_code": "recipes run no code of a model's author",
     "load_best_model_at_end": "the last weights are published",
+    "load_in_4bit": "weights are loaded in recipe.dtype",
+    "load_in_8bit": "weights are loaded in recipe.dtype",
+    "resume_from_checkpoint": "the same command resumes by itself from the last checkpoint",
+    "save_only_model": "an interrupted run would resume without its optimizer, and end in other weights",
+    "enable_jit_checkpoint": "after a signal, half a training would be published",
 }
 """Arguments of TRL that would break a recipe's promises, and why."""
 
@@ -144,7 +149,7 @@ def check_values(arguments: Any) -> None:
 def check_supported(args: Any, model_args: Any) -> None:
     """Raise InputError for arguments of TRL that would break a recipe's promises."""
     for name, reason in UNSUPPORTED.items():
-        if getattr(args, name, None):
+        if getattr(args, name, None) or getattr(model_args, name, None):
             raise InputError(f"recipe.{name}: leave it out: {reason}")
     if model_args.model_revision not in (None, "main"):
         raise InputError(

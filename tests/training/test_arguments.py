@@ -400,6 +400,16 @@ def test_the_best_of_several_checkpoints_is_not_published() -> None:
         parsed(*chosen, recipe="rm")
 
 
+@pytest.mark.parametrize(
+    "flags",
+    ["--load_in_4bit true", "--resume_from_checkpoint out", "--save_only_model true",
+     "--enable_jit_checkpoint true"],
+)  # fmt: skip
+def test_what_would_be_ignored_or_publish_other_weights_is_refused(flags: str) -> None:
+    with pytest.raises(InputError, match=f"{flags.split(maxsplit=1)[0][2:]}: leave it out"):
+        parsed(*flags.split(), recipe="rm")
+
+
 def test_a_sharded_model_is_saved_whole_or_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     from argparse import Namespace
 
