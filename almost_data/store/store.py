@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -280,10 +280,15 @@ class Store:
             raise InputError(f"{place} is in the way: move it")
         for path in (*folder.rglob("*"), folder):
             sync(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(folder, place)
+        with self._lock_folder(place.parent):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(folder, place)
         sync(place.parent)
         sync(place.parent.parent)
+
+    def _lock_folder(self, folder: Path) -> AbstractContextManager[None]:
+        """Hold the folder of all versions of a name: one is put into it while another is deleted."""
+        return self.lock(f"{folder.name}.folder", wait=True)
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
@@ -315,7 +320,7 @@ class Store:
         with self.scratch(f"{ref}.removed") as folder:
             os.rename(place, folder / place.name)
             sync(place.parent)
-        with suppress(OSError):  # other versions are in it
+        with self._lock_folder(place.parent), suppress(OSError):  # other versions are in it
             place.parent.rmdir()
 
     def renew_card(self, ref: str, render: Callable[[Manifest, list[str], str], str]) -> bool:

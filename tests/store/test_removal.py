@@ -1,6 +1,10 @@
 """A deleted artifact is gone, what others need is protected, and its replies are not asked for again."""
 
+import os
+import shutil
+import threading
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +38,26 @@ def test_what_others_built_until_it_is_locked_counts(copy: Store, monkeypatch: p
     with pytest.raises(InputError, match=r"comparisons@0\.1\.0 was made from it"):
         remove(copy, ["responses@0.1.0"])
     assert copy.has("responses@0.1.0")
+
+
+def test_a_version_comes_while_the_only_one_of_its_name_goes(
+    copy: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of the name, which `rm` deletes with its last version, stays until the new one is in it."""
+    rename, place = os.rename, copy.path("comparisons@0.2.0")
+    removal = threading.Thread(target=copy.discard, args=["comparisons@0.1.0"])
+
+    def remove_first(source: Path, target: Path) -> None:
+        if target == place:
+            removal.start()
+            removal.join(0.5)
+        rename(source, target)
+
+    shutil.copytree(copy.path("comparisons@0.1.0"), tmp_path / "new")
+    monkeypatch.setattr(os, "rename", remove_first)
+    copy.adopt("comparisons@0.2.0", tmp_path / "new")
+    removal.join()
+    assert copy.refs("comparisons") == ["comparisons@0.2.0"]
 
 
 def test_rm_asks_and_says_what_the_journal_keeps(copy: Store, monkeypatch: pytest.MonkeyPatch) -> None:
