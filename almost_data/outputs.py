@@ -16,8 +16,7 @@ def replacing(file: Path, setting: str) -> Iterator[Path]:
     A symbolic link stays, and its target is replaced. A pipe or a device is written to.
     """
     target = Path(os.path.realpath(file))
-    _refuse_artifact(f"{setting} {file}", target)
-    with _refusal(f"{setting} {file}", target.parent):
+    with writing_to(target, f"{setting} {file}", target.parent):
         if file.exists() and not file.is_file():
             yield file
             return
@@ -37,8 +36,7 @@ def new_folder(folder: Path, setting: str) -> Iterator[Path]:
 
     What a killed process left is deleted.
     """
-    _refuse_artifact(f"{setting} {folder}", Path(os.path.realpath(folder)))
-    with _refusal(f"{setting} {folder}"):
+    with writing_to(folder, f"{setting} {folder}"):
         if os.path.lexists(folder):
             raise InputError(f"{setting} {folder}: exists already: name a new folder")
         staging = _staging(folder)
@@ -64,8 +62,12 @@ def _staging(path: Path) -> Path:
 
 
 @contextmanager
-def _refusal(output: str, needed: Path | None = None) -> Iterator[None]:
-    """Turn an error of the disk into one that names the output, and the `needed` folder that is none."""
+def writing_to(path: Path, output: str, needed: Path | None = None) -> Iterator[None]:
+    """Turn an error of the disk into one that names the output, and the `needed` folder that is none.
+
+    Raises InputError for a path in an artifact, too.
+    """
+    _refuse_artifact(output, Path(os.path.realpath(path)))
     try:
         yield
     except Exception as error:

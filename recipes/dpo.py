@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     replies = samples.few(unseen["prompt"], rows["prompt"], args.seed)
     speed, history = trainers.train_with_samples(trainer, tokenizer, len(rows), replies, run.checkpoint)
-    folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
+    folder = trainers.save(trainer, trainer.model, tokenizer, run.final)
     if not training.is_main_process():
         return
     manifest = training.publish(

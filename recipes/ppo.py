@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     replies.generate(network, tokenizer)
     speed = trainers.train(trainer, args.total_episodes)
     replies.generate(network, tokenizer)
-    folder = trainers.save(trainer, network, tokenizer, run.work / "final")
+    folder = trainers.save(trainer, network, tokenizer, run.final)
     if training.is_main_process():
         recipe.show_model(run, reinforced.publish(run, folder, trainer, setup, replies, speed))
 

@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     replies.generate(network, tokenizer)
     speed = trainers.train(trainer, len(setup.rows), run.checkpoint)
     replies.generate(network, tokenizer)
-    folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
+    folder = trainers.save(trainer, trainer.model, tokenizer, run.final)
     if training.is_main_process():
         recipe.show_model(run, reinforced.publish(run, folder, trainer, setup, replies, speed))
 

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     speed = trainers.train(trainer, len(rows), run.checkpoint)
     if len(unseen):
         trainer.evaluate()
-    folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
+    folder = trainers.save(trainer, trainer.model, tokenizer, run.final)
     if not training.is_main_process():
         return
     # Judged from the saved files, as users load it.

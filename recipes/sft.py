@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     prompts = (rows["messages"].list.head(1) for rows in (unseen, source.train))
     replies = samples.few(*prompts, args.seed)
     speed, history = trainers.train_with_samples(trainer, tokenizer, len(rows), replies, run.checkpoint)
-    folder = trainers.save(trainer, trainer.model, tokenizer, run.work / "final")
+    folder = trainers.save(trainer, trainer.model, tokenizer, run.final)
     if not training.is_main_process():
         return
     manifest = training.publish(

@@ -1,8 +1,10 @@
-"""The files of an artifact: written to the disk, and as they were published (size, hash, regular files)."""
+"""Files: locked, written to the disk, and as they were published (size, hash, regular files)."""
 
+import fcntl
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..datasets.records import FileRecord
@@ -66,3 +68,20 @@ def write_file(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     sync(path)
+
+
+@contextmanager
+def hold(file: Path, busy: str, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of a file, which is created. Raises InputError, with `busy`, where another process does.
+
+    With `wait` it waits for that process.
+    """
+    with file.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise InputError(busy) from None
+        try:
+            yield
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a forked child has the file open and would hold the lock

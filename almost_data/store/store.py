@@ -4,7 +4,6 @@ An artifact is written beside its place, its manifest last, and renamed into pla
 with a manifest is whole, whatever killed the process that wrote it.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from ..inputs import read_text
 from ..models.files import is_loaded
 from ..viewer.tables import html_table
 from .artifact import Artifact
-from .files import CARD, kind_problem, published, sync, write_file
+from .files import CARD, hold, kind_problem, published, sync, write_file
 from .names import NAME, VERSION, on_disk, parse_ref, version_key
 
 if TYPE_CHECKING:
@@ -248,15 +247,8 @@ class Store:
         """
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with (locks / name).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise InputError(f"{name} is being built by another process: wait for it") from None
-            try:
-                yield
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)  # a forked child has the file open and would hold the lock
+        with hold(locks / name, f"{name} is being built by another process: wait for it", wait):
+            yield
 
     def check_place(self, ref: str, kind: str) -> None:
         """Raise InputError where no artifact of this kind can be put in its place."""

@@ -23,18 +23,18 @@ from ..store.names import is_ref
 from ..store.publish import Record, Weights, existing, new_manifest
 from ..store.publish import publish as publish_artifact
 from ..store.store import Store
-from . import trainers
+from . import trainers, work
 from .arguments import Inputs
 from .data import Source
 from .settings import deviations, is_main_process, runtime, settings
 
 LOGIC_VERSION = 1
 """Increased whenever the same settings would train another model."""
-RECIPE = "recipe.json"
 HIDDEN = ("root", "output_dir", "hub_", "deepspeed", "fsdp_config", "trackio_", "vllm_server_")
 """Beginnings of the arguments that a card hides: the user's own places, some with a secret in them."""
 _LOCKS: dict[Path, ExitStack] = {}
-"""Locks of the artifacts that this process trains: from `begin` to `publish`, or to its end."""
+"""Locks of the artifacts that this process trains, and of their work folders: from `begin` to `publish`, or
+to its end."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,16 @@ class Training:
         """Whether the store has the artifact, from this recipe."""
         return self.store.has(self.draft.ref)
 
+    @property
+    def final(self) -> Path:
+        """Folder for the trained model, before it is published."""
+        return self.work / work.FINAL
+
+    def clear(self) -> None:
+        """Delete the work folder, unless the user named one."""
+        if self.work.parent == self.store.root / ".training":
+            shutil.rmtree(self.work, ignore_errors=True)
+
 
 def begin(
     recipe_name: str,
@@ -119,51 +129,33 @@ def begin(
     builder = BuilderId(f"recipes/{recipe_name}", LOGIC_VERSION)
     draft = new_manifest("model", inputs.artifact, builder, config, parents)
     is_new = existing(store, draft, " in recipe.artifact") is None
-    work = Path(args.output_dir)
-    checkpoint = None
+    folder, checkpoint = Path(args.output_dir), None
     if is_new and not inputs.dry_run:
+        checkpoint = work.last_checkpoint(folder, draft.fingerprint)
         if is_main_process():
-            _lock(store, draft.ref)
-        checkpoint = _checkpoint(work, draft.fingerprint)
-    return Training(
+            _hold(store, draft, folder)
+    training = Training(
         store=store,
         draft=draft,
-        work=work,
+        work=folder,
         checkpoint=checkpoint if resumes else None,
         parents=[*([source.manifest] if source.manifest else []), *manifests],
         deviations=deviations(recipe_name, inputs, args, model_args),
         runtime=runtime(inputs, args, model_args),
     )
+    if training.is_done and is_main_process() and not inputs.dry_run:
+        training.clear()  # of a run that was killed just after it published
+    return training
 
 
-def _lock(store: Store, ref: str) -> None:
-    """Hold the artifact's lock in this process, which may begin a run more than once."""
-    place = store.path(ref)
-    if place not in _LOCKS:
-        stack = ExitStack()
-        stack.enter_context(store.lock(ref))
-        _LOCKS[place] = stack
-
-
-def _checkpoint(work: Path, mark: str) -> str | None:
-    """The last whole checkpoint in the work folder, which is created if it does not exist.
-
-    TRL writes a checkpoint's `trainer_state.json` last: without it, the run was killed in between.
-    """
-    note = work / RECIPE
-    steps = {folder: folder.name.rpartition("-")[2] for folder in work.glob("checkpoint-*")}
-    whole = [
-        folder for folder, n in steps.items() if n.isdecimal() and (folder / "trainer_state.json").is_file()
-    ]
-    if whole and (not note.is_file() or note.read_bytes() != mark.encode()):
-        raise InputError(
-            f"{work} has checkpoints of another recipe: give another recipe.output_dir, or delete that folder"
-        )
-    if is_main_process():
-        work.mkdir(parents=True, exist_ok=True)
-        note.write_text(mark)
-    last = max(whole, key=lambda folder: int(steps[folder]), default=None)
-    return str(last) if last else None
+def _hold(store: Store, draft: Manifest, folder: Path) -> None:
+    """Hold the artifact and the work folder in this process, which may begin a run more than once."""
+    place = store.path(draft.ref)
+    _LOCKS.pop(place, ExitStack()).close()
+    with ExitStack() as stack:
+        stack.enter_context(store.lock(draft.ref))
+        stack.enter_context(work.held(folder, draft.fingerprint))
+        _LOCKS[place] = stack.pop_all()
 
 
 def publish(
@@ -212,8 +204,7 @@ def publish(
 
     manifest = publish_artifact(store, draft, Weights(folder, counts), record, parents, render)
     _LOCKS.pop(store.path(draft.ref)).close()
-    if training.work.parent == store.root / ".training":
-        shutil.rmtree(training.work, ignore_errors=True)
+    training.clear()
     return manifest
 
 

@@ -27,6 +27,7 @@ from almost_data.training import (
     parse,
     prepare,
     trainers,
+    work,
 )
 from almost_data.training.artifact import shown_command
 from almost_data.training.trainers import curves
@@ -275,16 +276,17 @@ def test_the_same_files_elsewhere_are_the_same_base(run: Run) -> None:
 def test_an_interrupted_run_goes_on_and_another_one_does_not(run: Run) -> None:
     first = run.begin()
     assert first.checkpoint is None
-    for step in (2, 4):
+    for step in (2, 4, 6):
         (first.work / f"checkpoint-{step}").mkdir()
-    # The last one has none, as kill -9 leaves it while it is written.
-    (first.work / "checkpoint-2" / "trainer_state.json").touch()
+    # The last ones have none and half of one, as kill -9 leaves them while they are written.
+    (first.work / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    (first.work / "checkpoint-6" / "trainer_state.json").write_text('{"log_')
     assert run.begin().checkpoint == str(first.work / "checkpoint-2")
     assert run.begin(resumes=False).checkpoint is None
     assert run.begin("--dry_run", "true").checkpoint is None
     with pytest.raises(InputError, match=r"has checkpoints of another recipe.*recipe\.output_dir"):
         run.begin("--seed", "3")
-    (first.work / artifact.RECIPE).unlink()
+    (first.work / work.RECIPE).unlink()
     with pytest.raises(InputError, match="has checkpoints of another recipe"):
         run.begin()
 
@@ -293,6 +295,35 @@ def test_two_runs_of_one_artifact_do_not_share_a_work_folder(run: Run) -> None:
     with run.store.lock("rm@0.1.0"), pytest.raises(InputError, match="by another process"):
         run.begin()
     assert run.begin().checkpoint is None
+
+
+def test_a_work_folder_is_of_one_run_at_a_time(run: Run) -> None:
+    folder = run.folder / "out"
+    with work.held(folder, "f"), pytest.raises(InputError, match="another process trains there"):
+        run.begin("--output_dir", str(folder))
+    (folder / work.FINAL).mkdir()
+    (folder / work.FINAL / "model-00002-of-00002.safetensors").touch()
+    assert not run.begin("--output_dir", str(folder)).final.exists()  # of a larger model
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "artifact", "loop"])
+def test_an_output_folder_that_cannot_be_one_is_named(run: Run, kind: str) -> None:
+    place = run.folder / "out"
+    match kind:
+        case "file":
+            place.touch()
+        case "link":
+            place.symlink_to(run.folder / "nowhere" / "else")
+        case "loop":
+            place.symlink_to(place)
+        case "artifact":
+            place = run.store.path("sft@0.0.1")
+            place.mkdir(parents=True)
+            (place / "manifest.json").touch()
+            (run.store.root / ".locks").mkdir()
+    with pytest.raises(InputError, match=r"recipe\.output_dir .*: name a place elsewhere"):
+        run.begin("--output_dir", str(place))
+    assert not (place / work.RECIPE).exists()
 
 
 def test_a_dry_run_leaves_nothing(run: Run) -> None:
