@@ -173,8 +173,8 @@ class Store:
 
     def disk_bytes(self, manifest: Manifest) -> int:
         """The size of an artifact on disk."""
-        own = (self.path(manifest.ref) / "manifest.json").stat().st_size
-        return own + sum(record.bytes for record in manifest.files.values())
+        manifest_bytes = (self.path(manifest.ref) / "manifest.json").stat().st_size
+        return manifest_bytes + sum(record.bytes for record in manifest.files.values())
 
     def configs(self, ref: str) -> list[str]:
         """The stored configs of a dataset."""

@@ -255,11 +255,11 @@ def test_a_flag_is_named_as_it_was_typed(fake_store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "taken"), [("list x", "none"), ("show x y", "only 1"), ("diff x y z", "only 2")]
+    ("words", "number"), [("list x", "none"), ("show x y", "only 1"), ("diff x y z", "only 2")]
 )
-def test_an_argument_too_many_is_named(words: str, taken: str) -> None:
+def test_an_argument_too_many_is_named(words: str, number: str) -> None:
     done = cli(*words.split())
-    line = f"unexpected argument '{words[-1]}': this command takes {taken} (see --help)\n"
+    line = f"unexpected argument '{words[-1]}': this command takes {number} (see --help)\n"
     assert (done.returncode, done.stderr) == (2, f"almost-data: {line}")
 
 
