@@ -67,8 +67,8 @@ def writing_to(path: Path, output: str, needed: Path | None = None) -> Iterator[
 
     Raises InputError for a path in an artifact, too.
     """
-    _refuse_artifact(output, Path(os.path.realpath(path)))
     try:
+        _refuse_artifact(output, Path(os.path.realpath(path)))
         yield
     except Exception as error:
         message = str(error)
@@ -76,5 +76,5 @@ def writing_to(path: Path, output: str, needed: Path | None = None) -> Iterator[
             raise
         # Polars puts the number of the error behind its sentence, and the Parquet library's before it.
         reason = getattr(error, "strerror", None) or message.partition(" (os error")[0].rpartition(": ")[2]
-        fix = "make its folder first" if needed and not needed.is_dir() else "name a place elsewhere"
+        fix = "make its folder first" if needed and not os.path.isdir(needed) else "name a place elsewhere"
         raise InputError(f"{output}: cannot be written: {reason}: {fix}") from None

@@ -16,7 +16,8 @@ KEPT = "interrupted: what was generated is kept; run the same command to go on"
 RESUMES = "interrupted: the same command resumes from the last checkpoint (one a save_steps; PPO has none)"
 FIXES = {
     errno.ENOSPC: "free some and run the same command again",
-    **dict.fromkeys((errno.EROFS, errno.EACCES), "make it writable, or name another folder by --root"),
+    errno.EROFS: "make it writable, or name another folder by --root",
+    errno.EACCES: "get the right to it, or name another file or folder",
 }
 """What to do after an error of the system."""
 MAX_MESSAGE = 1_200

@@ -103,7 +103,7 @@ os.kill(os.getpid(), signal.SIGTERM)
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (PermissionError(errno.EACCES, "no", "/a"), 1, "/a: Permission denied: make it writable"),
+        (PermissionError(errno.EACCES, "no", "/a"), 1, "/a: Permission denied: get the right to it, or name"),
         (RuntimeError("I/O error: (os error 28)"), 1, "the disk: No space left on device: free some"),
         (OSError(errno.ENAMETOOLONG, "no", "x" * 5000), 2, "...: the path is too long"),
         (OSError("anything"), 1, "OSError: anything"),

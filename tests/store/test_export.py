@@ -1,6 +1,7 @@
 """Files of rows: every format has the same rows and reads back, and a spreadsheet calculates none."""
 
 import csv
+import errno
 import json
 from pathlib import Path
 
@@ -102,6 +103,16 @@ def test_a_full_disk_is_a_line_and_leaves_nothing(tmp_path: Path, error: Excepti
         staging.write_bytes(b"half")
         raise error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_may_not_be_entered_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refused)  # as for whoever is not root
+    with pytest.raises(InputError, match=r"view\.out .*a\.html: cannot be written: Permission denied"):
+        with replacing(tmp_path / "a.html", "view.out"):
+            raise AssertionError
 
 
 def test_a_file_in_no_folder_asks_for_the_folder(tmp_path: Path) -> None:
