@@ -10,20 +10,25 @@ import msgspec
 from .errors import InputError, did_you_mean
 
 
-def check_arguments(section: str, options: type, values: Mapping[str, Any]) -> None:
-    """Raise InputError where `values` are no fields of a dataclass, or have other types than these."""
+def check_arguments(section: str, options: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a dataclass's fields in their types, such as a path of text.
+
+    Raises InputError where one is no field, or of another type.
+    """
+    checked = {}
     hints, names = get_type_hints(options), [field.name for field in fields(options)]
     for name, value in values.items():
         if name not in names:
             hint = did_you_mean(name, names)
             raise InputError(f"{section}: no setting {name!r}{hint}; its settings: {', '.join(names)}")
         try:
-            msgspec.convert(value, hints[name], dec_hook=_as_path)
+            checked[name] = msgspec.convert(value, hints[name], dec_hook=_as_path)
         except msgspec.ValidationError as error:
             choices = [text for text in _choices(hints[name]) if isinstance(text, str)]
             hint = did_you_mean(str(value), choices)
             expected = f"choose {', '.join(choices)}" if choices else str(error).replace("Expected", "give")
             raise InputError(f"{section}.{name} {value!r}{hint}: {expected}") from None
+    return checked
 
 
 def check_count(setting: str, value: object) -> None:

@@ -185,7 +185,8 @@ def prepare(engine: str | None = None, **settings: Any) -> BuildRun:
     Raises InputError for an invalid setting, version or reference.
     """
     settings |= {"engine": engine}
-    check_arguments("run", RunOptions, {name: settings[name] for name in settings if name != "builders"})
+    given_settings = {name: value for name, value in settings.items() if name != "builders"}
+    settings |= check_arguments("run", RunOptions, given_settings)
     options = RunOptions(**settings)
     if not 0 <= options.max_failures <= 1:
         raise InputError(f"run.max_failures {options.max_failures:g}: give a share from 0 to 1")

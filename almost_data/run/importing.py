@@ -179,8 +179,7 @@ def import_responses(
     conversation, whose last turn is the response.
     """
     file = file_of(store, file)
-    if ladder:
-        _check_ladder(ladder)
+    _check_ladder(ladder)
     rows = response_rows(file) if is_fastchat(file) else None
     needed = COLUMNS | {*ladder, *LONG, *FINISHED, *finish_columns(None, ladder)}
     source = _open(file, TABLE_SUFFIXES, needed, "prompt", options, rows)
@@ -241,6 +240,10 @@ def _ladder_question(source: _Source) -> str:
 
 
 def _check_ladder(ladder: list[str]) -> None:
+    if not isinstance(ladder, list | tuple) or not all(isinstance(name, str) for name in ladder):
+        raise InputError(f"import.ladder {ladder!r}: give a list of names, best first")
+    if not ladder:
+        return
     if set(SIDES) <= set(ladder):
         raise InputError(
             "import.ladder: a file of chosen and rejected is read by `import preferences`, and `build "

@@ -82,6 +82,10 @@ class Planner:
     def plan(self, dataset: str | Builder) -> Plan:
         """The steps to a dataset. Raises InputError where it could not be built."""
         target = load_builder(dataset) if isinstance(dataset, str) else dataset
+        if not isinstance(target, Builder):
+            raise InputError(
+                f"{dataset!r} is not a dataset to build: give the name of a builder, or a Builder"
+            )
         upstream = _upstream(target, self.sources)
         for source, ref in self.sources.items():
             if source not in upstream:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from ..datasets.ledger import Entry
 from ..datasets.manifest import Manifest
+from ..inputs import read_text
 from ..viewer.tables import html_table
+from .files import CARD
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,7 +59,7 @@ class Artifact:
     @property
     def card(self) -> str:
         """Its README.md."""
-        return (self.path / "README.md").read_text("utf-8")
+        return read_text(self.store.path(self.manifest.ref) / CARD)
 
     def frame(self, config: str = "default", split: str | None = None) -> "pl.DataFrame":
         """The rows of a config. Raises InputError where there is no such config, naming those that exist."""

@@ -35,6 +35,8 @@ def stored_ref(store: Store, source: str) -> str | None:
 def file_of(store: Store, source: str | os.PathLike[str]) -> str:
     """The name of a file, folder or Hub dataset to import. Raises InputError for an artifact of the store."""
     check_store(store)
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(f"{type(source).__name__} is not a file: give the path of one to import")
     source = os.fspath(source)
     if not is_file(source, ()) and source in store.refs(source.partition("@")[0]):
         raise InputError(f"{source}: a dataset of the store: give a file, folder or Hub dataset to import")

@@ -75,8 +75,8 @@ class Store:
         """
         from .samples import Selection, dataset, select
 
-        check_arguments("sample", Selection, conditions)
-        return select(self, dataset(self, self.resolve(ref)), Selection(**conditions), n)[0]
+        selection = Selection(**check_arguments("sample", Selection, conditions))
+        return select(self, dataset(self, self.resolve(ref)), selection, n)[0]
 
     def dropped(
         self, ref: str, reason: str = "any", n: int | None = None, **conditions: Any
@@ -99,7 +99,7 @@ class Store:
 
     def has(self, ref: str) -> bool:
         """Whether it is here. `ORG/NAME@REVISION`, which is on the Hub, is not."""
-        return "/" not in ref and (self.path(ref) / "manifest.json").is_file()
+        return "/" not in str(ref) and (self.path(ref) / "manifest.json").is_file()
 
     def resolve(self, ref: str) -> str:
         """A full reference: of a name alone, its highest version. Raises InputError where there is none.
@@ -107,6 +107,7 @@ class Store:
         A version with a suffix, such as those of `ablate`, counts only where there is no other, and so does
         one without a row.
         """
+        ref = str(ref)
         name, at, version = ref.partition("@")
         if at or "/" in ref:
             if not VERSION.fullmatch(version) and self.refs(name):

@@ -53,7 +53,7 @@ class Page:
 
     def save(self, file: Path | str) -> Path:
         """Write the page to a file. Raises InputError where that cannot be written."""
-        if Path(file).suffix != ".html":
+        if Path(str(file)).suffix != ".html":
             raise InputError(f"view.out {file}: name an .html file")
         with replacing(Path(file), "view.out") as staging:
             staging.write_text(self.html, "utf-8")

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 import almost_data
+from almost_data.builders import queries
 from almost_data.cards.markdown import clean
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.run.build import BuildRun
+from almost_data.store.removal import remove
 from almost_data.store.samples import with_texts
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
@@ -49,6 +51,15 @@ def test_an_artifact_has_its_rows_card_and_page(fake_store: Store) -> None:
         (lambda store: store.sample("comparisons", n="3"), "sample.n '3': give 1 or more"),
         (lambda store: store.dropped("comparisons", "too_shrt"), "did you mean 'too_short'"),
         (lambda store: store["comparisons"].view("3"), "view.n '3': give 1 or more"),
+        (lambda store: store.has(3), "'?3'? is not a reference"),
+        (lambda store: store.resolve(3), "no 3 under .*: no artifact has that name"),
+        (lambda store: store.sample(None), "no None under .*: no artifact has that name"),
+        (lambda store: store["comparisons"].view(5).save(3), "view.out 3: name an .html file"),
+        (lambda store: almost_data.import_queries(store, ["q.txt"], "1.0.0"), "list is not a file: give"),
+        (lambda store: almost_data.import_responses(store, "a.csv", "ab", "1.0.0"), "'ab': give a list"),
+        (lambda store: almost_data.import_responses(store, "a.csv", None, "1.0.0"), "None: give a list"),
+        (lambda store: almost_data.prepare("fake").build(["queries"]), "give the name of a builder"),
+        (lambda store: almost_data.prepare("fake", config="no.toml"), "no.toml: no such file"),
         (lambda store: store.path(3), "'?3'? is not a reference"),
         (lambda store: Store(3), "run.root 3: give the path of a folder"),
         (lambda store: almost_data.verify("build", "a@1.0.0"), r"give almost_data.Store\('build'\)"),
@@ -64,6 +75,23 @@ def test_an_argument_that_does_not_fit_is_an_input_error(
 ) -> None:
     with pytest.raises(InputError, match=problem):
         call(fake_store)
+
+
+def test_settings_may_be_in_a_file_that_is_named_by_text(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("queries.target = 7\n")
+    run = almost_data.prepare("fake", config=str(file), root=str(tmp_path / "build"))
+    assert run.preset.settings(queries.BUILDER).target == 7
+
+
+def test_an_artifact_that_was_deleted_meanwhile_says_so(fake_store: Store, tmp_path: Path) -> None:
+    shutil.copytree(fake_store.root, tmp_path / "build")
+    store = Store(tmp_path / "build")
+    artifact = store["comparisons"]
+    remove(store, [artifact.ref])
+    for read in (lambda: artifact.card, lambda: artifact.manifest, artifact.frame, artifact.view):
+        with pytest.raises(InputError, match=r"no comparisons@0\.1\.0 under"):
+            read()
 
 
 def test_dropped_rows_are_all_of_them_unless_a_number_is_given(fake_store: Store) -> None:
