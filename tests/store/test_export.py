@@ -110,9 +110,9 @@ def test_a_folder_that_may_not_be_entered_is_named(tmp_path: Path, monkeypatch: 
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "is_file", refused)  # as for whoever is not root
-    with pytest.raises(InputError, match=r"view\.out .*a\.html: cannot be written: Permission denied"):
-        with replacing(tmp_path / "a.html", "view.out"):
-            raise AssertionError
+    message = r"view\.out .*a\.html: cannot be written: Permission denied"
+    with pytest.raises(InputError, match=message), replacing(tmp_path / "a.html", "view.out"):
+        raise AssertionError
 
 
 def test_a_file_in_no_folder_asks_for_the_folder(tmp_path: Path) -> None:
