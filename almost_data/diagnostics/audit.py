@@ -37,20 +37,21 @@ def measure(
     """What an audit says, as JSON data.
 
     `parts` are comparisons: `place`, `query_id`, `prompt` (all turns as one text), `turns`, `has_system`,
-    `chosen`, `rejected`, and the two responders, null where they are not known. `facts` are those of all
-    parts, and `checks` the measures among them that response checks make.
+    `chosen`, `rejected`, and the two responders, null where they are not known. `facts` are those of all,
+    with the number of each one's `part`, and `checks` the measures among them that response checks make.
 
     `rows` were read, of which `left_out` (reason -> rows) hold no comparison; those of the reason `tie` are
     counted apart, as they are no fault. `benchmarks` are prompts by the benchmark's name.
     """
     total = len(facts)
-    queries = facts.group_by("query_id").agg(pairs=pl.len())
-    sampled = shortcuts.sampled_queries(queries, seed=seed) if total > shortcuts.SAMPLE else None
-    sample = _texts(parts, sampled)
+    queries = shortcuts.draw_order(facts.group_by("query_id").agg(pairs=pl.len()), seed)
+    is_sample = total > shortcuts.SAMPLE
+    sampled = shortcuts.fitting_queries(queries, shortcuts.SAMPLE) if is_sample else None
+    sample = pl.concat(_texts(parts, facts, sampled))
     if sample.select(pl.any_horizontal(pl.col("^.*_responder$").is_null()).any()).item():
         sample = sample.drop("chosen_responder", "rejected_responder")
     text = shortcuts.diagnose(sample.with_columns(comparison_id="place"), seed)
-    prompts = _prompts(parts, queries, seed)
+    prompts = _prompts(parts, facts, queries)
     text["prompts"] = copies = near_twins(prompts.unique())
     text["share_chosen_longer"] = _mean(facts["gap"] > 0)
     text["always_longer"] = _mean((facts["gap"].sign() + 1) / 2)
@@ -184,22 +185,28 @@ def _share(name: str, count: int, total: int, unit: str = "") -> dict[str, Any]:
     return finding(name, f"{share:.1%} ({count:,} of {total:,}{unit and ' ' + unit})", share)
 
 
-def _texts(parts: Iterable[pl.LazyFrame], query_ids: pl.Series | None) -> pl.DataFrame:
-    """The comparisons of these queries, or all."""
-    frames = (
-        part if query_ids is None else part.filter(pl.col("query_id").is_in(query_ids.implode()))
-        for part in parts
-    )
-    return pl.concat(part.collect() for part in frames)
+def _texts(
+    parts: Sequence[pl.LazyFrame], facts: pl.DataFrame, query_ids: pl.Series | None
+) -> Iterator[pl.DataFrame]:
+    """The comparisons of these queries, or all, a part at a time."""
+    if query_ids is None:
+        yield from (part.collect() for part in parts)
+        return
+    # A part is searched for its own queries only: a set of all would be made anew for each part.
+    is_chosen = pl.col("query_id").is_in(query_ids.implode())
+    chosen = facts.select("part", "query_id").filter(is_chosen).unique()
+    for number, part in enumerate(parts):
+        ids = chosen.filter(pl.col("part") == number)["query_id"]
+        yield part.filter(pl.col("query_id").is_in(ids.implode())).collect()
 
 
-def _prompts(parts: Sequence[pl.LazyFrame], queries: pl.DataFrame, seed: int) -> pl.Series:
-    """The prompts of all queries, or of a seeded sample of them."""
-    counts = queries.select("query_id", pairs=pl.lit(1))
+def _prompts(parts: Sequence[pl.LazyFrame], facts: pl.DataFrame, queries: pl.DataFrame) -> pl.Series:
+    """The prompts of all queries, or of the first `TWIN_PROMPTS`."""
     is_sample = len(queries) > TWIN_PROMPTS
-    sampled = shortcuts.sampled_queries(counts, TWIN_PROMPTS, seed) if is_sample else None
-    texts = (_texts([part.select("query_id", "prompt")], sampled).unique("query_id") for part in parts)
-    return pl.concat(texts).unique("query_id").sort("query_id")["prompt"]
+    sampled = queries["query_id"].head(TWIN_PROMPTS) if is_sample else None
+    frames = _texts([part.select("query_id", "prompt") for part in parts], facts, sampled)
+    texts = pl.concat(frame.unique("query_id") for frame in frames)
+    return texts.unique("query_id").sort("query_id")["prompt"]
 
 
 def _near_copies(twins: Mapping[str, Any], is_sample: bool) -> dict[str, Any]:

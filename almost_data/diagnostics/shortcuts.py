@@ -85,8 +85,17 @@ def sampled_queries(counts: pl.DataFrame, max_pairs: int = SAMPLE, seed: int = 0
     `counts` has query_id and pairs, their number. The sample is independent of the splits. It has at least
     one query, however many comparisons that has.
     """
+    return fitting_queries(draw_order(counts, seed), max_pairs)
+
+
+def draw_order(counts: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
+    """The rows of `counts` in the order in which a seeded sample takes their queries."""
     numbers = pl.Series("draw", [draw(query, seed, "sample") for query in counts["query_id"]], pl.Float64)
-    order = counts.with_columns(numbers).sort("draw", "query_id")
+    return counts.with_columns(numbers).sort("draw", "query_id").drop("draw")
+
+
+def fitting_queries(order: pl.DataFrame, max_pairs: int) -> pl.Series:
+    """The first query_ids, of at most `max_pairs` comparisons in all, but one query at least."""
     fits = order["pairs"].cum_sum() <= max_pairs
     return order["query_id"].head(max(1, int(fits.sum())))
 

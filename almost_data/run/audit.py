@@ -121,9 +121,10 @@ def audit(
             problem = f"{reasons or 'no row'}{''.join(examples[:1]).rstrip('.')}"
             fix = "correct the rows, or name other columns in audit.columns"
             raise InputError(f"{source}: no comparison in it ({problem}): {fix}")
+        numbered = (rows.with_columns(part=pl.lit(n, pl.UInt32)) for n, rows in enumerate(texts.facts))
         result = measures.measure(
             [part.drop("messages") for part in texts.parts],
-            pl.concat(texts.facts),
+            pl.concat(numbered),
             texts.rows,
             texts.left_out,
             CHECKS,

@@ -13,6 +13,8 @@ import pytest
 from almost_data import Store
 from almost_data.cards import card
 from almost_data.cli import app as cli
+from almost_data.diagnostics import shortcuts
+from almost_data.diagnostics.probe import draw
 from almost_data.diagnostics.rules import LEVELS
 from almost_data.errors import InputError
 from almost_data.readers.files import HubPart
@@ -99,6 +101,26 @@ def test_parts_change_nothing_and_the_first_rows_are_the_examples(
     assert audit(Store(tmp_path), file) == whole
     [identity] = [row for row in whole["measures"] if row["name"] == "identity"]
     assert identity["places"] == ["pairs.jsonl:4", "pairs.jsonl:9", "pairs.jsonl:14"]
+
+
+def test_samples_are_drawn_once_and_parts_do_not_change_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = jsonl(tmp_path / "pairs.jsonl", planted_rows())
+    monkeypatch.setattr(shortcuts, "SAMPLE", 200)
+    monkeypatch.setattr("almost_data.diagnostics.audit.TWIN_PROMPTS", 300)
+    queries: list[str] = []
+
+    def counted(query_id: str, seed: int, purpose: str) -> float:
+        queries.append(query_id)
+        return draw(query_id, seed, purpose)
+
+    monkeypatch.setattr(shortcuts, "draw", counted)
+    whole = audit(Store(tmp_path), file)
+    assert len(queries) == len(set(queries)) == whole["prompts"]
+    assert whole["sampled"] == {"texts": 200, "prompts": 300}
+    monkeypatch.setattr("almost_data.run.audit.CHUNK", 100)
+    assert audit(Store(tmp_path), file) == whole
 
 
 def test_the_last_line_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
