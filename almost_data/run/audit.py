@@ -34,6 +34,7 @@ from ..scoring import Dialogue, Scorer
 from ..scoring.scorer import MAX_TOKENS
 from ..store.sources import stored_ref
 from ..store.store import Store
+from .garbage import rare_collection
 from .scorers import load_scorer
 
 CHUNK, WORKERS = 20_000, 2
@@ -114,7 +115,7 @@ def audit(
     benchmarks = {Path(path).name: benchmark_file.read_prompts(path) for path in options.benchmark}
     reward_model = RewardModel(options.rm, MAX_TOKENS) if options.rm else None
     scorer = load_scorer(store, reward_model, {}) if reward_model else None
-    with _texts(store, source, columns, part, progress) as texts:
+    with rare_collection(), _texts(store, source, columns, part, progress) as texts:
         if not texts.parts:
             reasons = ", ".join(f"{reason}: {rows}" for reason, rows in texts.left_out.items())
             examples = [f", such as {texts.places[reason][0]}: {REASONS[reason]}" for reason in texts.places]

@@ -1,7 +1,6 @@
 """Build a dataset: make a plan, and carry out its steps, upstream first."""
 
 import dataclasses
-import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,10 +30,8 @@ from ..store.names import check_version, parse_ref
 from ..store.publish import Record, Tables, new_manifest, publish
 from ..store.store import Store
 from . import presets
+from .garbage import rare_collection
 from .plan import Plan, Planner, Step, nothing_left
-
-GARBAGE_OBJECTS = 20_000
-"""New objects between two passes of the garbage collector; Python's 700 costs a twelfth of the time."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ class BuildRun(Planner):
                 if parent.kind == "dataset"
             }
             with (
-                _rare_collection(),
+                rare_collection(),
                 self.store.scratch(f"{ref}.rows") as folder,
                 self._journaled(step, retry_failed) as (generator, scorers),
                 blame(who, builder.file),
@@ -221,17 +218,6 @@ def prepare(engine: str | None = None, **settings: Any) -> BuildRun:
         retry_failed=options.retry_failed,
         take_turns=options.take_turns,
     )
-
-
-@contextmanager
-def _rare_collection() -> Iterator[None]:
-    """Collect cycles rarely: a build has many rows in memory, which are in no cycle."""
-    before = gc.get_threshold()
-    gc.set_threshold(GARBAGE_OBJECTS, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def publish_dataset(

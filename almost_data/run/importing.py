@@ -41,6 +41,7 @@ from ..store.sources import file_of
 from ..store.store import Store
 from . import presets
 from .build import publish_dataset
+from .garbage import rare_collection
 
 QUERY_SUFFIXES = (".txt", *TABLE_SUFFIXES)
 _QUERY_REASONS = {
@@ -319,5 +320,5 @@ def _publish(store: Store, builder: Builder, draft: Manifest, build: Callable[[P
     with store.lock(draft.ref):
         if present := existing(store, draft):
             return present
-        with store.scratch(f"{draft.ref}.rows") as folder:
+        with store.scratch(f"{draft.ref}.rows") as folder, rare_collection():
             return publish_dataset(store, builder, draft, [], build(folder), {})

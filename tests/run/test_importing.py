@@ -1,14 +1,17 @@
+import gc
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
+from almost_data.datasets.manifest import Manifest
 from almost_data.datasets.tables import last_turn
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import build as build_
-from almost_data.run import importing, presets
+from almost_data.run import garbage, importing, presets
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.command import at_hub, run
@@ -448,3 +451,19 @@ def test_how_replies_ended_is_not_read_where_it_is_not_said_whose(store: Store, 
         "response (good, poor); finish_reason is not read: name it good_finish_reason."
     )
     assert store.scan(manifest.ref).collect()["finish_reason"].to_list() == [None, None]
+
+
+def test_garbage_is_collected_rarely_during_an_import(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thresholds: list[int] = []
+    publish = importing.publish_dataset
+
+    def publish_dataset(*arguments: Any) -> Manifest:
+        thresholds.append(gc.get_threshold()[0])
+        return publish(*arguments)
+
+    monkeypatch.setattr(importing, "publish_dataset", publish_dataset)
+    before = gc.get_threshold()
+    importing.import_queries(store, jsonl(tmp_path / "q.jsonl", [{"query": "Why is tea hot?"}]), "1.0.0")
+    assert thresholds == [garbage.OBJECTS] and gc.get_threshold() == before
