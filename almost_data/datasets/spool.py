@@ -1,6 +1,7 @@
 """Rows that may be more than fit in memory, kept in files until the dataset is written."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,27 @@ CARD_ROWS = 20_000
 
 
 class Spool:
-    """Takes the rows of one table in, and gives them back in blocks."""
+    """Takes the rows of one table in, and gives them back in blocks.
+
+    While rows are added, those before are written by another thread.
+    """
 
     def __init__(self, folder: Path, table: Table) -> None:
         self.folder, self.table = folder, table
         self.rows = 0
         self._files: list[Path] = []
         self._buffer: list[Mapping[str, Any]] = []
+        self._pool = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
         folder.mkdir(parents=True)
 
     def add(self, row: Mapping[str, Any]) -> None:
         key = self.table.key[0]
         if len(self._buffer) >= CHUNK and row[key] != self._buffer[-1][key]:
-            self._flush()  # rows of one key stay in one file
+            rows = frame(self.table, self._buffer)  # rows of one key stay in one file
+            self._wait()  # two chunks are in memory at most
+            self._writing = self._pool.submit(self._write, rows)
+            self._buffer.clear()
         self._buffer.append(row)
         self.rows += 1
 
@@ -75,14 +84,24 @@ class Spool:
         return dict(counts.collect(engine="streaming").iter_rows())
 
     def _flush(self) -> None:
+        self._wait()
         if self._buffer:
-            file, content = self.folder / f"{len(self._files):06}.parquet", BytesIO()
-            # Sorted, in small groups with statistics: a range of keys reads little more than its rows.
-            rows = frame(self.table, self._buffer).sort(self.table.key[0], maintain_order=True)
-            rows.write_parquet(content, compression="lz4", row_group_size=GROUP)
-            file.write_bytes(content.getbuffer())  # a full disk is an OSError here, and none of Polars
-            self._files.append(file)
+            self._write(frame(self.table, self._buffer))
             self._buffer.clear()
+
+    def _wait(self) -> None:
+        """Wait for the other thread. Raises its error."""
+        if self._writing:
+            self._writing.result()
+            self._writing = None
+
+    def _write(self, rows: pl.DataFrame) -> None:
+        file, content = self.folder / f"{len(self._files):06}.parquet", BytesIO()
+        # Sorted, in small groups with statistics: a range of keys reads little more than its rows.
+        rows = rows.sort(self.table.key[0], maintain_order=True)
+        rows.write_parquet(content, compression="lz4", row_group_size=GROUP)
+        file.write_bytes(content.getbuffer())  # a full disk is an OSError here, and none of Polars
+        self._files.append(file)
 
 
 def tables_of(spools: Mapping[str, Spool]) -> dict[str, Rows]:

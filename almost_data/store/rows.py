@@ -1,5 +1,6 @@
 """Rows as Parquet files: sharded, split by hash, written as they come."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +26,18 @@ MAX_DICTIONARY = 100
 
 
 def write_config(folder: Path, config: str, rows: Rows, hasher: RowHasher) -> None:
-    """Write a config's rows as `SPLIT-NNNNN-of-NNNNN.parquet`, each row through the hasher."""
+    """Write a config's rows as `SPLIT-NNNNN-of-NNNNN.parquet`; the hasher gets them in another thread."""
     table = table_of(hasher.tables, config)
     shards: dict[str, Shards] = {}
     try:
-        for frame in (_conformed(config, frame, table) for frame in frames(rows)):
-            for split, part in splits(frame, table.split_key).items():
-                hasher.add(config, split, part)
-                if split not in shards:
-                    shards[split] = Shards(folder, split, table, frame)
-                shards[split].write(part)
+        with ThreadPoolExecutor(1) as pool:
+            for frame in (_conformed(config, frame, table) for frame in frames(rows)):
+                for split, part in splits(frame, table.split_key).items():
+                    hashing = pool.submit(hasher.add, config, split, part)
+                    if split not in shards:
+                        shards[split] = Shards(folder, split, table, frame)
+                    shards[split].write(part)
+                    hashing.result()
         for writer in shards.values():
             writer.close()
     except BaseException:

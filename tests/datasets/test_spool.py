@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,3 +35,25 @@ def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path) -> None:
     with largest_file(100), pytest.raises(OSError, match="File too large"):
         spool.scan()
     assert spool.scan().collect().height == 1
+
+
+def test_rows_are_written_by_another_thread_whose_error_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("almost_data.datasets.spool.CHUNK", 2)
+    threads: list[threading.Thread] = []
+    write_bytes = Path.write_bytes
+
+    def write(path: Path, content: bytes) -> int:
+        threads.append(threading.current_thread())
+        return write_bytes(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    ids = [{"query_id": f"{number:016x}"} for number in range(7)]
+    spool = Spool(tmp_path / "rows", TABLE)
+    spool.extend(ids)
+    assert spool.scan().collect().rows(named=True) == ids
+    assert [thread is threading.main_thread() for thread in threads] == [False, False, False, True]
+    spool = Spool(tmp_path / "more", TABLE)
+    with largest_file(100), pytest.raises(OSError, match="File too large"):
+        spool.extend(ids)

@@ -2,6 +2,7 @@ import fcntl
 import os
 import random
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
@@ -302,6 +303,24 @@ def test_counts_of_responses_default_are_the_sum(fake_store: Store) -> None:
     total = sum(by_config["default"].values())
     assert total == sum(len(rows) for config, rows in tables.items() if config != "rejected")
     assert fake_store.scan("responses@0.1.0").collect().height == total
+
+
+def test_rows_are_hashed_while_they_are_written_and_an_error_of_the_hasher_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    add = RowHasher.add
+
+    def added(hasher: RowHasher, config: str, split: str, rows: pl.DataFrame) -> None:
+        threads.append(threading.current_thread())
+        add(hasher, config, split, rows)
+
+    monkeypatch.setattr(RowHasher, "add", added)
+    queries = schema.frame("queries", "default", [{"query_id": text_id("?"), "prompt": user_turn("?")}])
+    assert Tables(schema.TABLES["queries"], {"default": queries}).write(tmp_path / "a").counts
+    assert threads and threading.main_thread() not in threads
+    with pytest.raises(ValueError, match="two rows have the same key"):
+        Tables(schema.TABLES["queries"], {"default": pl.concat([queries, queries])}).write(tmp_path / "b")
 
 
 def test_a_second_build_is_told_so(tmp_path: Path) -> None:
