@@ -106,6 +106,8 @@ def is_whole_hh(value: Any) -> bool:
 
 def check_text(text: str) -> str:
     """The text, if it is one turn of a user. Raises Unusable for a dialogue that was written as text."""
+    if ":" not in text and "<" not in text and "：" not in text and "[" not in text:
+        return text  # no turn is written without one of these
     is_open = any(mark in text[-20:] for mark in (":", "<think>")) and _OPEN_TURN.search(text)
     if is_open or _is_transcript(text) or _is_template(text, re.Pattern.search):
         raise Unusable("template_text")

@@ -73,11 +73,14 @@ class ResponseColumns:
     def read(self, row: Row) -> Iterator[Response]:
         """The responses of a row. Raises InputError for what is neither text nor turns."""
         prompt, reason = self._prompt(row)
+        before = stripped(prompt or ())
         for column in [self.reply] if self.reply else self.ladder:
             responder = _text(row, self.responder) if self.reply else column
             is_unusable = reason is not None and self.prompt is not None
             conversation, problem = _conversation(row, column, _ANY_PROMPT if is_unusable else prompt)
-            head = stripped(conversation.prompt if conversation and not reason else prompt or ())
+            head = before
+            if conversation and not reason and conversation.prompt is not prompt:
+                head = stripped(conversation.prompt)
             text = conversation.reply.strip() if conversation else None
             word = row[1].get(self.finished.get(column, ""))
             ended = FINISH_REASONS.get(str(word or "").lower())

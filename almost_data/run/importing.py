@@ -25,6 +25,7 @@ from ..datasets.ledger import Entry, Unit
 from ..datasets.manifest import BuilderId, Manifest
 from ..datasets.spool import CARD_ROWS, Spool
 from ..errors import InputError
+from ..models.chat import Messages
 from ..readers import files
 from ..readers.conversations import stripped
 from ..readers.elsewhere import check_elsewhere
@@ -194,10 +195,13 @@ def import_responses(
         collector = _RowCollector(folder, responses.BUILDER, dict.fromkeys(ladder, "default"))
         responders: set[str] = set()
         ids = IdSet()
+        prompt: Messages | None = None
+        query_id = ""
         for number, row in enumerate(source.rows):
             for response in columns.read(row):
                 responders.add(response.responder)
-                query_id = prompt_id(response.prompt)
+                if response.prompt is not prompt:  # the responses of a row have one prompt
+                    prompt, query_id = response.prompt, prompt_id(response.prompt)
                 reply = reply_id(query_id, response.responder)
                 values = {
                     "query_id": query_id,
