@@ -16,18 +16,20 @@ from tests.bench import Result, in_process
 
 ROWS = 1_000_000
 FORMATS = ("jsonl", "csv.gz", "parquet")
-KINDS = ("preferences", "responses", "queries")
-SIDES = dict.fromkeys(KINDS, ("large", "small")) | {"preferences": ("chosen", "rejected")}
-"""Columns of the two replies."""
+RESPONDERS = ("large", "small")
+SIDES = {"preferences": ("chosen", "rejected"), "responses": RESPONDERS, "queries": RESPONDERS}
+"""What is imported -> columns of the two replies."""
 
 
 def run(rows: int = ROWS) -> list[Result]:
     results = []
     for suffix in FORMATS:
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"rows.{suffix}"
-            for kind in KINDS:
-                write(file, rows, SIDES[kind])
+            files = {sides: Path(folder) / f"{sides[0]}.{suffix}" for sides in SIDES.values()}
+            for sides, file in files.items():
+                write(file, rows, sides)
+            for kind, sides in SIDES.items():
+                file = files[sides]
                 seconds, peak = in_process(import_rows, kind, str(file))
                 label = f"import {kind}, {rows:,} rows of {suffix}"
                 results.append(Result(label, "rows/s", rows / seconds, None, "20,000"))
@@ -64,7 +66,7 @@ def import_rows(kind: str, file: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         if kind == "responses":
-            importing.import_responses(store, file, ["large", "small"], "1.0.0")
+            importing.import_responses(store, file, list(RESPONDERS), "1.0.0")
         elif kind == "queries":
             options = importing.Options({"query": "prompt"})
             importing.import_queries(store, file, "1.0.0", options)
