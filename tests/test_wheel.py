@@ -42,8 +42,8 @@ def test_a_clean_environment_builds_comparisons_and_datasets_loads_them(wheel: P
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     constraints = PROJECT / "constraints.txt"
-    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", str(constraints)]
-    subprocess.run([*pip, str(wheel)], check=True)
+    options = ["-q", "--disable-pip-version-check", "--no-compile", "-c", str(constraints)]
+    subprocess.run([str(python), "-m", "pip", "install", *options, str(wheel)], check=True)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     clean["HF_HOME"] = str(tmp_path / "hf")
     program = str(tmp_path / "venv" / "bin" / "almost-data")

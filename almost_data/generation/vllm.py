@@ -189,7 +189,7 @@ class VLLMEngine:
         self._reaper = _start_reaper(f"{_MARK}={mark}")
         os.environ[_MARK] = mark
         try:
-            llm = LLMEngine.from_engine_args(arguments)
+            llm = LLMEngine.from_engine_args(arguments, enable_multiprocessing=True)
         finally:
             del os.environ[_MARK]
         _wake_when_killed(llm.engine_core)

@@ -16,6 +16,8 @@ VLLM_OPTIONS = {
     "kv_cache_memory_bytes": 64 << 20,
 }
 """No compilation, and little memory."""
+ONE_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING", "0"
+"""Variable: the engine's process runs the model itself, as on a GPU, and one process less imports vLLM."""
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +25,9 @@ def vllm_engine() -> Iterator[VLLMEngine]:
     if not find_spec("vllm"):  # importing it here would be before the engine sets how it logs
         pytest.skip("vLLM is not installed")
     engine = VLLMEngine(**VLLM_OPTIONS)
-    yield engine
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(*ONE_PROCESS)
+        yield engine
     engine.close()
 
 

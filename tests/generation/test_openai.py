@@ -30,6 +30,7 @@ from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.completions_server import CompletionsServer
 from tests.crash import Server
+from tests.generation.conftest import ONE_PROCESS
 from tests.jsonl import jsonl
 from tests.waiting import until
 from tests.watched import journaled
@@ -497,6 +498,7 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "0-1",
         "VLLM_NO_USAGE_STATS": "1",
+        **dict([ONE_PROCESS]),
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
     }

@@ -144,7 +144,8 @@ def test_samples_of_a_prompt_are_what_each_is_alone(
 ) -> None:
     """Whichever of them leaves first, and whether they enter together or one after another."""
     requests = samples(ask(Model(str(folders[kind])), 5), 4)
-    alone = {id: text for request in requests for id, text in texts(tiny_engine(), [request]).items()}
+    engine = tiny_engine()
+    alone = {id: text for request in requests for id, text in texts(engine, [request]).items()}
     assert len(set(alone.values())) > 15
     monkeypatch.setattr(packed_module, "CHUNK", chunk)
     for batch, order in (
