@@ -65,5 +65,5 @@ def did_you_mean(word: object, choices: Iterable[str]) -> str:
     >>> did_you_mean("comparison", ["queries", "comparisons"])
     " (did you mean 'comparisons'?)"
     """
-    matches = get_close_matches(str(word), list(choices), 1)
+    matches = get_close_matches(str(word), [choice for choice in choices if choice != word], 1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""

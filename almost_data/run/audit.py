@@ -32,7 +32,7 @@ from ..readers.preferences import Preferences, Rejected, read_preferences
 from ..readers.reasons import REASONS, TIE
 from ..scoring import Dialogue, Scorer
 from ..scoring.scorer import MAX_TOKENS
-from ..store.sources import stored_ref
+from ..store.sources import check_sides, stored_ref
 from ..store.store import Store
 from .garbage import rare_collection
 from .scorers import load_scorer
@@ -164,10 +164,11 @@ def _texts(
 
 def _stored(store: Store, ref: str) -> Texts:
     """The comparisons of a dataset in the store, of whatever builder."""
+    check_sides(store.manifest(ref))
     rows = store.scan(ref)
     names = rows.collect_schema().names()
-    if missing := {"prompt", "chosen", "rejected"} - set(names):
-        raise InputError(f"{ref}: not preference data: its default table has no column {min(missing)!r}")
+    if "prompt" not in names:
+        raise InputError(f"{ref}: not preference data: its default table has no column 'prompt'")
     place = "comparison_id" if "comparison_id" in names else "query_id"
     responders = [name for name in ("chosen_responder", "rejected_responder") if name not in names]
     rows = rows.with_columns(

@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..outputs import new_folder
 from .export import SUFFIXES
 from .samples import Artifacts, dataset, with_texts
+from .sources import check_sides
 
 Trainer = Literal["openrlhf", "verl", "llama-factory", "axolotl"]
 
@@ -76,7 +77,9 @@ def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) ->
     consumer = CONSUMERS[trainer]
     if folder.suffix in SUFFIXES:
         raise InputError(f"export.out {folder}: export.to writes a folder: leave out {folder.suffix}")
-    rows = with_texts(artifacts, dataset(artifacts, ref), "default")
+    manifest = dataset(artifacts, ref)
+    check_sides(manifest)
+    rows = with_texts(artifacts, manifest, "default")
     columns = rows.collect_schema()
     missing = {"query_id", "split"} - set(columns)
     sides = ("prompt", "chosen", "rejected")

@@ -6,8 +6,10 @@ a file or a folder.
 
 import os
 
+from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..readers.files import TABLE_SUFFIXES, is_file, is_hub
+from ..readers.layout import SIDES
 from .names import NAME
 from .store import Store, check_store
 
@@ -41,3 +43,22 @@ def file_of(store: Store, source: str | os.PathLike[str]) -> str:
     if not is_file(source, ()) and source in store.refs(source.partition("@")[0]):
         raise InputError(f"{source}: a dataset of the store: give a file, folder or Hub dataset to import")
     return source
+
+
+def check_sides(manifest: Manifest, config: str = "default") -> None:
+    """Raise InputError for a dataset without chosen and rejected replies, with what holds or makes them."""
+
+    def has_sides(config: str) -> bool:
+        return set(SIDES) <= {*manifest.table(config).names}
+
+    if manifest.kind == "dataset" and has_sides(config):
+        return
+    fix, kind = "give comparisons@VERSION", manifest.kind_phrase
+    if configs := [
+        name for name in manifest.tables if name not in manifest.dropped_configs and has_sides(name)
+    ]:
+        fix = f"its config {configs[0]!r} has them"
+    elif manifest.name in ("queries", "responses"):
+        kind += f" of {manifest.name}"
+        fix = f"`build comparisons --from {manifest.ref}` makes comparisons of it"
+    raise InputError(f"{manifest.ref} is {kind}, without chosen and rejected replies: {fix}")

@@ -19,6 +19,7 @@ from ..readers.files import SAMPLE
 from ..readers.layout import Preference
 from ..readers.preferences import ReadRow, Rejected, by_columns, choose, read_all
 from ..readers.reasons import Unusable
+from ..store.sources import check_sides
 from .data import Source
 
 Messages = list[Message]
@@ -153,7 +154,12 @@ def _preference_reader(source: Source, shape: Callable[[Preference], Row]) -> Re
     if not sample:
         raise InputError(f"{source.parent.ref}: nothing to train on: it has no row")
     named = by_columns(source.assignments) if source.assignments else None
-    layout = choose(named, sample, source.parent.ref, sorted(source.columns))
+    try:
+        layout = choose(named, sample, source.parent.ref, sorted(source.columns))
+    except InputError:
+        if source.manifest and not named:
+            check_sides(source.manifest, source.config or "default")
+        raise
 
     return lambda rows: _shaped_preferences(read_all(layout, rows), shape)
 

@@ -215,7 +215,9 @@ def test_a_dataset_of_the_store_is_audited_as_its_file_is(tmp_path: Path) -> Non
     cli.main(
         ["build", "responses", "--engine", "fake", "--limit", "4", "--version", "0.1.0", "--root", str(root)]
     )
-    with pytest.raises(InputError, match="not preference data"):
+    with pytest.raises(
+        InputError, match=r"is a dataset of responses, .*: `build comparisons --from responses@0\.1\.0` makes"
+    ):
         audit(Store(root), "responses@0.1.0")
 
 

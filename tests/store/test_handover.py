@@ -155,7 +155,7 @@ def test_nothing_is_overwritten_and_only_comparisons_are_taken(fake_store: Store
     with pytest.raises(InputError, match=r"export\.out .*exists already"):
         hand_over(fake_store, REF, "verl", tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
-    with pytest.raises(InputError, match=r"export\.to takes comparisons"):
+    with pytest.raises(InputError, match="is a dataset of queries, without chosen"):
         hand_over(fake_store, "queries@0.1.0", "verl", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

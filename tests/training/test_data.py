@@ -432,6 +432,15 @@ def test_what_cannot_be_opened_is_one_line(fake_store: Store, how: dict[str, Any
     assert "\n" not in str(caught.value)
 
 
+def test_a_dataset_of_another_kind_names_what_makes_comparisons(fake_store: Store) -> None:
+    for name in ("queries", "responses"):
+        with pytest.raises(
+            InputError, match=f"^{name}@0.1.0 is a dataset of {name}, without chosen and"
+        ) as caught:
+            comparisons(open_dataset(inputs(fake_store, dataset=f"{name}@0.1.0")))
+        assert f"`build comparisons --from {name}@0.1.0` makes" in str(caught.value)
+
+
 def test_a_model_is_no_dataset(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     store = Store(tmp_path / "build")
