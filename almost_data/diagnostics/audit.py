@@ -13,6 +13,7 @@ from ..datasets.filters import Filter, with_reason
 from . import shortcuts
 from .contamination import search
 from .overlap import near_twins
+from .probe import interval
 from .rules import finding, findings
 from .scripts import SCRIPTS
 
@@ -23,6 +24,8 @@ EXAMPLES, EXAMPLE_CHARS = 3, 120
 """Comparisons of each fault that are named by their place, and characters that are shown of the first."""
 AT_THE_END = ("cut_off", "loop")
 """Faults that are at the end of a reply."""
+_NOT_OF_SAMPLE = ("repeated_prompts", "equal_sides", "empty_sides")
+"""Findings on a sample that an audit makes of all rows."""
 
 
 def measure(
@@ -54,18 +57,21 @@ def measure(
     prompts = _prompts(parts, facts, queries)
     text["prompts"] = copies = near_twins(prompts.unique())
     text["share_chosen_longer"] = _mean(facts["gap"] > 0)
-    text["always_longer"] = _mean((facts["gap"].sign() + 1) / 2)
+    is_longer = (facts["gap"].sign() + 1) / 2
+    text["always_longer"] = _mean(is_longer)
+    text["always_longer_interval"] = list(interval(is_longer.to_numpy(), facts["query_id"]))
     # Readers leave such rows out of a file; a dataset of the store may have them.
     equal = (facts["chosen_hash"] == facts["rejected_hash"]).sum()
     text["equal_sides"] = left_out.get("equal_sides", 0) + int(equal)
+    text["empty_sides"] = left_out.get("no_reply", 0) + int(facts["is_empty"].sum())
     del text["findings"]  # of the sample; those of all rows follow
     measures = [
         *_left_out(left_out, rows),
-        _share("equal_sides", text["equal_sides"], rows, "rows"),
+        *(_share(name, text[name], rows, "rows") for name in ("equal_sides", "empty_sides")),
         *_of_all_rows(parts, facts, checks),
         _near_copies(copies, is_sample=len(queries) > TWIN_PROMPTS),
         _only_numbers(prompts.unique()),
-        *(row for row in findings(text) if row["name"] not in ("repeated_prompts", "equal_sides")),
+        *(row for row in findings(text) if row["name"] not in _NOT_OF_SAMPLE),
         *_contamination(parts, queries, benchmarks),
     ]
     return {
@@ -97,6 +103,7 @@ def comparison_facts(part: pl.DataFrame, checks: Mapping[str, Filter]) -> pl.Dat
         prompt_hash=part["query_id"].hash(seed=7),
         chosen_hash=part["chosen"].hash(seed=7),
         rejected_hash=part["rejected"].hash(seed=7),
+        is_empty=part.select(shortcuts.HAS_EMPTY_SIDE).to_series(),
         **flags,
     )
 

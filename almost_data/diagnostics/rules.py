@@ -79,7 +79,7 @@ RULES = {
         (0.0, "fine", "No comparison has them."),
     ),
     "empty_sides": Rule(
-        "comparisons with an empty side",
+        "rows with an empty side",
         (ANY, "worry", "These teach only that text beats no text: remove them."),
         (0.0, "fine", "No comparison has one."),
     ),
@@ -183,10 +183,11 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
     gap, queries, pairs = result["length_gap"], result["queries"], result["pairs_per_query"]["mean"]
     relative_gap = gap["q50"] / max(1, gap["median_rejected"])
     gaps = f"{gap['q50']:+,.0f} ({gap['q05']:+,.0f} to {gap['q95']:+,.0f}), {relative_gap:+.0%}"
+    longer = result["always_longer"]
     rows = [
-        finding("always_longer", f"{result['always_longer']:.1%}", result["always_longer"]),
+        finding("always_longer", _with_interval(longer, *result["always_longer_interval"]), longer),
         finding("length_gap", gaps, relative_gap),
-        *_surface(result["probe"], max(result["always_longer"], 1 - result["always_longer"])),
+        *_surface(result["probe"], max(longer, 1 - longer)),
     ]
     for name in ("prompts", "responses"):
         twins = result[name]
@@ -225,6 +226,10 @@ def _surface(probe: dict[str, Any], baseline: float) -> list[dict[str, Any]]:
     gain = round(accuracy - baseline, 3)
     level = low - baseline if gain >= 0 else BELOW_CHANCE
     return [
-        finding("surface_model", f"{accuracy:.1%} ({low:.1%} to {high:.1%})", accuracy, exposure),
+        finding("surface_model", _with_interval(accuracy, low, high), accuracy, exposure),
         finding("surface_beyond_length", f"{100 * gain:+.1f} points", gain, level),
     ]
+
+
+def _with_interval(share: float, low: float, high: float) -> str:
+    return f"{share:.1%} ({low:.1%} to {high:.1%})"

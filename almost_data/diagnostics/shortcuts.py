@@ -27,6 +27,7 @@ _LENGTH = {
     "share_equal_length": (pl.col("gap") == 0).mean(),
     "always_longer": ((pl.col("gap").sign() + 1) / 2).mean(),
 }
+HAS_EMPTY_SIDE = pl.any_horizontal(pl.col("chosen", "rejected").str.strip_chars() == "")
 _QUANTILES = {f"q{s:02}": pl.col("gap").quantile(s / 100, "linear") for s in (5, 25, 50, 75, 95)}
 
 
@@ -48,7 +49,6 @@ def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
     responders = [name for name in _RESPONDERS if name in pairs.columns]
     measures = pairs.select("query_id", gap, *responders).with_columns(probe=hit_column)
     is_longer = (measures["gap"].sign().to_numpy() + 1) / 2  # a half where both are of one length
-    is_empty = pl.any_horizontal(pl.col("chosen", "rejected").str.strip_chars() == "")
     result = {
         "rows": len(pairs),
         "queries": pairs["query_id"].n_unique(),
@@ -60,7 +60,7 @@ def diagnose(pairs: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
         "prompts": near_twins(pairs["prompt"].unique()),
         "responses": twins.result() | _repeated(pairs),
         "equal_sides": int((pairs["chosen"] == pairs["rejected"]).sum()),
-        "empty_sides": pairs.filter(is_empty).height,
+        "empty_sides": pairs.filter(HAS_EMPTY_SIDE).height,
         "pairs_per_query": _per_query(pairs["query_id"]),
     }
     return result | {"findings": findings(result) if len(pairs) else []}

@@ -209,6 +209,7 @@ def test_a_dataset_of_the_store_is_audited_as_its_file_is(tmp_path: Path) -> Non
     of_file = audit(Store(root), source)
     of_store = audit(Store(root), "comparisons")
     assert numbers(of_file) == numbers(of_store)
+    assert {row["name"]: row["value"] for row in of_file["measures"]}["always_longer"].endswith("%)")
     for how in ({"columns": {"prompt": "chosen"}}, {"part": HubPart("a", None)}):
         with pytest.raises(InputError, match=r"^comparisons@1\.0\.0: a dataset of the store: leave out"):
             audit(Store(root), "comparisons", **how)
@@ -219,6 +220,13 @@ def test_a_dataset_of_the_store_is_audited_as_its_file_is(tmp_path: Path) -> Non
         InputError, match=r"is a dataset of responses, .*: `build comparisons --from responses@0\.1\.0` makes"
     ):
         audit(Store(root), "responses@0.1.0")
+
+
+def test_a_row_with_an_empty_side_is_counted_as_one(tmp_path: Path) -> None:
+    rows = clean_rows(40)
+    rows[3]["chosen"] = rows[4]["rejected"] = " "
+    measured = numbers(audit(Store(tmp_path), jsonl(tmp_path / "pairs.jsonl", rows)))
+    assert measured["empty_sides"] == measured["left_out.no_reply"] == 2 / 40
 
 
 def test_a_reward_model_is_asked_where_one_is_given(tmp_path: Path) -> None:
