@@ -58,7 +58,7 @@ def queries(file: Questions, /, *, options: ImportOptions) -> None:
     """Import queries: a text file (one a line), or a table or Hub id with a column `query`, `prompt`,
     `question`, `instruction`, `text`, `messages` or `conversation`."""
     store = Store(options.root)
-    _print(store, importing.import_queries(store, file, options.version, options.options("query")))
+    _print(store, importing.import_queries(store, file, options.version, options.options("query", "system")))
 
 
 @app.command
@@ -77,7 +77,7 @@ def responses(
 ) -> None:
     """Import responses: a table or Hub id with a prompt and a column per responder, or long rows of prompt,
     `responder` and `response` (or --columns responder=NAME,response=NAME)."""
-    settings = options.options("prompt", "responder", "response")
+    settings = options.options("prompt", "system", "responder", "response")
     store, names = Store(options.root), [name.strip() for name in ladder.split(",")] if ladder else []
     _print(store, importing.import_responses(store, file, names, options.version, settings))
 

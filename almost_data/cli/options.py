@@ -25,7 +25,8 @@ Columns = Annotated[
     str | None,
     Parameter(
         help="Columns to read, as ROLE=NAME with commas between: prompt=q,chosen=good,rejected=bad. "
-        "Roles: prompt, system, chosen, rejected; of queries query; of responses prompt, responder, response."
+        "Roles: prompt, system, chosen, rejected; of queries query, system; of responses prompt, system, "
+        "responder, response."
     ),
 ]
 

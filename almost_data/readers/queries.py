@@ -14,6 +14,7 @@ from .layout import (
     ADDITION,
     BEFORE,
     PARTS,
+    SYSTEM_COLUMNS,
     conversation,
     has_value,
     objects,
@@ -66,6 +67,8 @@ class PromptColumn:
     """A column of the whole conversations, each of which begins with the prompt."""
     has_replies: bool = False
     """Whether the column holds whole conversations: the prompt is what stands before the last reply."""
+    system: str | None = None
+    """The column of the system prompt, where the user names it."""
     ignores_images: bool = False
     """Whether a row with an image is read, as the user says what its text is."""
 
@@ -73,7 +76,7 @@ class PromptColumn:
     def columns(self) -> Sequence[str]:
         """All columns of which a value counts."""
         images = () if self.ignores_images else IMAGES
-        filled = [self.name, *filter(None, (self.addition, self.whole))]
+        filled = [self.name, *filter(None, (self.addition, self.whole, self.system))]
         return [*filled, *self.before, *self.foreign, *images]
 
     @property
@@ -86,7 +89,7 @@ class PromptColumn:
         parts = {"turns": ": of several texts the first"}
         part = ": the turns before the last reply" if self.has_replies else parts.get(self.name, "")
         part += f", with the system turn of {self.whole}" if self.whole else ""
-        return ", ".join([self.name, *([self.addition] if self.addition else []), *self.before]) + part
+        return ", ".join(filter(None, [self.name, self.addition, *self.before, self.system])) + part
 
     def cell(self, row: Mapping[str, Any]) -> Any:
         """The value of the column; of MT-bench's `turns` the first, as the later ones follow on a reply."""
@@ -107,6 +110,8 @@ class PromptColumn:
             value = value.strip()
         try:
             turns = read_hh(value) if is_hh(value) else read_steer(value)
+            if self.system:
+                row = {**row, **dict.fromkeys(SYSTEM_COLUMNS), "system": row.get(self.system)}
             prompt = prompt_of(row, _before_reply(turns) if self.has_replies else turns)
             conversation = row.get(self.whole) if self.whole else None
             return at_head(prompt, conversation) if has_value(conversation) else prompt
@@ -134,10 +139,14 @@ def _before_reply(value: Any) -> Any:
 
 
 def find_queries(
-    columns: Sequence[str], sample: Sequence[Mapping[str, Any]], source: str, assigned: str | None
+    columns: Sequence[str],
+    sample: Sequence[Mapping[str, Any]],
+    source: str,
+    assigned: str | None,
+    system: str | None = None,
 ) -> PromptColumn:
     """The column of queries; the sample says whether it holds whole conversations. Raises InputError."""
-    column = find_column(columns, sample, source, assigned)
+    column = find_column(columns, sample, source, assigned, system=system)
     values = list(filter(has_value, map(column.cell, sample)))
     return replace(column, has_replies=2 * sum(map(conversation, values)) > len(values))
 
@@ -149,19 +158,28 @@ def find_column(
     assigned: str | None = None,
     setting: str = "query",
     all_columns: Sequence[str] = (),
+    system: str | None = None,
 ) -> PromptColumn:
     """The column of the prompt among these: `assigned`, or the one that can hold it. Raises InputError.
 
-    `all_columns` are those of the source, where `columns` are not all of them.
+    `all_columns` are those of the source, where `columns` are not all of them. `system` is the column of the
+    system prompt, where the user names it.
     """
     names = ", ".join(sorted(all_columns or columns)) or "none"
-    before = [name for name in BEFORE if name in columns and name != assigned]
+    before = [name for name in BEFORE if name in columns and name not in (assigned, system)]
+    if system is not None:
+        if assigned is None:
+            fix = f"import.columns {setting}=NAME,system={system}"
+            raise InputError(f"{source}: name the {setting} too, where you name the system prompt: {fix}")
+        if system not in columns:
+            raise InputError(f"{source}: no column {system!r}; it has: {names}")
+        before = [name for name in before if name not in SYSTEM_COLUMNS]
     if assigned is not None:
         if assigned in all_columns and assigned not in columns:
             raise InputError(f"{source}: column {assigned!r} holds replies: name that of the {setting}")
         if assigned not in columns:
             raise InputError(f"{source}: no column {assigned!r}; it has: {names}")
-        return PromptColumn(assigned, before=before, ignores_images=True)
+        return PromptColumn(assigned, before=before, system=system, ignores_images=True)
     candidates, parts = _candidates(columns, sample)
     fix = f"say which column holds the {setting}: import.columns {setting}=NAME"
     if not candidates:

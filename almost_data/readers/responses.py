@@ -134,8 +134,10 @@ def find_columns(
     is_whole = all(turns(value) and not isinstance(value, dict) for value in values)
     prompt = assignments.get("prompt")
     prompt_column: PromptColumn | None = None
-    if prompt or not is_whole or not values or set(NAMED) & set(others):
-        prompt_column = find_column(others, sample, source, prompt, "prompt", names)
+    if prompt or "system" in assignments or not is_whole or not values or set(NAMED) & set(others):
+        prompt_column = find_column(
+            others, sample, source, prompt, "prompt", names, assignments.get("system")
+        )
         if prompt is None:
             name = prompt_column.name
             check_repeats(sample, name, replies, source, f"import.columns prompt={name}")

@@ -140,7 +140,8 @@ def import_queries(store: Store, file: str | Path, version: str, options: Option
     """
     file = file_of(store, file)
     source = _open(file, QUERY_SUFFIXES, COLUMNS | {*chained(*CHOICES)}, "query", options)
-    column = find_queries(source.columns, source.sample, file, options.columns.get("query"))
+    query, system = options.columns.get("query"), options.columns.get("system")
+    column = find_queries(source.columns, source.sample, file, query, system)
 
     def build(folder: Path) -> Built:
         collector = _RowCollector(folder, queries.BUILDER, {"default": "default"})

@@ -140,6 +140,24 @@ def test_named_columns_hold_responder_and_response(store: Store, tmp_path: Path)
     assert kept == [("y", "y says.")]
 
 
+def test_a_named_column_holds_the_system_prompt(store: Store, tmp_path: Path) -> None:
+    rows = [{"talk": "Why?", "persona": "Be kind.", "system": "not this", "x": "A.", "y": "B."}]
+    file, turns = jsonl(tmp_path / "a.jsonl", rows), [("system", "Be kind."), ("user", "Why?")]
+    columns = {"prompt": "talk", "system": "persona"}
+    importing.import_responses(store, file, ["x", "y"], "1.0.0", importing.Options(columns))
+    columns = {"query": "talk", "system": "persona"}
+    importing.import_queries(store, file, "1.0.0", importing.Options(columns))
+    for ref in ("responses@1.0.0", "queries@1.0.0"):
+        prompts = store.scan(ref).collect()["prompt"].to_list()
+        assert {tuple(turn.values()) for prompt in prompts for turn in prompt} == set(turns)
+    for named, match in (
+        ({"system": "persona"}, "name the query too"),
+        (columns | {"system": "z"}, "no column"),
+    ):
+        with pytest.raises(InputError, match=match):
+            importing.import_queries(store, file, "2.0.0", importing.Options(named))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "ladder", "match"),
     [
