@@ -65,6 +65,10 @@ def check_names(checks: str | Sequence[str]) -> tuple[str, ...]:
         return SETS[checks]
     names = tuple(name.strip() for name in checks.split(",")) if isinstance(checks, str) else tuple(checks)
     for place, name in enumerate(names):
+        if name in SETS:
+            raise InputError(
+                f"comparisons.checks: {name} is a set of checks: name it alone, or single checks"
+            )
         if name not in response_checks():
             names_and_sets = [*response_checks(), *SETS]
             hint, choices = did_you_mean(name, names_and_sets), ", ".join(names_and_sets)

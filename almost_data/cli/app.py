@@ -11,8 +11,11 @@ from typing import NoReturn
 from cyclopts import (
     App,
     Argument,
+    CoercionError,
     CycloptsError,
     MissingArgumentError,
+    Token,
+    UnknownCommandError,
     UnknownOptionError,
     UnusedCliTokensError,
 )
@@ -75,6 +78,13 @@ USAGE = {"diff": "A [B]", "view": "REF [NEWER]"}
 """Positional arguments of verbs where the second may be left out."""
 SYNONYMS = {"--rejected": "--dropped", "--reason": "--dropped", "--filter": "--where", "--output": "--out"}
 """What people type -> the option that does it, where a verb has that."""
+OTHER_WORDS = {
+    **{"delete": "rm", "remove": "rm", "publish": "push", "upload": "push", "download": "pull"},
+    **{"compare": "diff", "check": "verify", "evaluate": "eval", "inspect": "show", "head": "sample"},
+}
+"""What people type -> the verb that does it."""
+NUMBERS = {int: "a whole number", float: "a number"}
+"""Type of an option -> what people call it."""
 
 app = App(
     name="almost-data",
@@ -127,6 +137,12 @@ def _end(error: Exception, arguments: list[str], command: App) -> NoReturn:
             end(2, re.sub(r"^.*?arameter (\S+) requires [^.]*\.", r"\1 is missing (see --help).", str(error)))
         case UnknownOptionError():
             end(2, _unknown_option(error))
+        case UnknownCommandError(unused_tokens=[word, *_]) if word in OTHER_WORDS and command is app:
+            end(2, f'Unknown command "{word}". Did you mean "{OTHER_WORDS[word]}"?')
+        case UnknownCommandError():
+            end(2, str(error).replace(", ...", ", ... (see --help)"))
+        case CoercionError(token=Token(value=value, keyword=keyword), target_type=kind) if kind in NUMBERS:
+            end(2, f"{keyword} {value}: give {NUMBERS[kind]}")
         case UnusedCliTokensError(unused_tokens=[word, *_], target=verb):
             end(2, f"unexpected argument {word!r}: this command takes {_arguments(verb)} (see --help)")
         case CycloptsError():

@@ -45,7 +45,8 @@ def sample(
     for note in notes:
         print_line(note, "yellow")
     order = f"the largest {selection.sort} first" if selection.sort else f"drawn by seed {selection.seed}"
-    print_line(f"{len(selected.rows):,} of {selected.matching:,} rows that match in {ref}, {order}", "dim")
+    counted = f"{len(selected.rows):,} of {selected.matching:,} {selected.unit} that match in {ref}"
+    print_line(f"{counted}, {order}", "dim")
 
 
 def _dropped_matches(store: Store, ref: str, selection: Selection) -> list[str]:

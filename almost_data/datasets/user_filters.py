@@ -40,7 +40,13 @@ Hooks = Mapping[str, Mapping[str, Any]]
 class UserFilter(Config, frozen=True, kw_only=True):
     """One entry of a builder's `filters`: either `drop` or `python`."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
+    name: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z][a-z0-9_]{0,23}$",
+            description="1 to 24 lower-case letters, digits and '_', a letter first",
+        ),
+    ]
     """The reason that its dropped rows have."""
     description: Annotated[str, Meta(min_length=1, max_length=500)]
     """One sentence, as the card prints it."""

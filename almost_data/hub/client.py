@@ -268,10 +268,12 @@ def _login_problem() -> str:
     from huggingface_hub import get_token
 
     if os.environ.get("HF_TOKEN"):
-        return "the Hub refused the token in HF_TOKEN: set one that may write to it"
+        return (
+            "the Hub refused the token in HF_TOKEN: set one with access, and to push with the right to write"
+        )
     if get_token():
-        return "the Hub refused the saved login: hf auth login again, with a token that may write to it"
-    return "the Hub needs a login that may write: hf auth login, or set HF_TOKEN"
+        return "the Hub refused the saved login: hf auth login again, to push with a token that may write"
+    return "the Hub needs a login, to push one that may write: hf auth login, or set HF_TOKEN"
 
 
 def _is_xet(error: Exception) -> bool:

@@ -199,8 +199,8 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
 
 
 FIX = (
-    "import.columns prompt=NAME,chosen=NAME,rejected=NAME says which columns hold the prompt, the better and "
-    "the worse reply, and decides"
+    "name the columns of the prompt, the better and the worse reply: import.columns "
+    "prompt=NAME,chosen=NAME,rejected=NAME"
 )
 
 

@@ -166,8 +166,11 @@ def ablate(run: BuildRun, verdicts: Verdicts | None = None, progress: Progress =
     if "-" in run.version:
         raise InputError(f"run.version {run.version}: give N.N.N, to which each variant adds its name")
     [parent] = BUILDER.parents
+    readable = {parent, *BUILDER.optional}
+    if unread := next((source for name, source in run.sources.items() if name not in readable), None):
+        raise InputError(f"run.from {unread}: give {parent}@VERSION, of which comparisons are built")
     sources = {parent: f"{parent}@{run.version}"}
-    sources |= {name: source for name, source in run.sources.items() if name in {parent, *BUILDER.optional}}
+    sources |= {name: source for name, source in run.sources.items() if name in readable}
     parents = {name: run.store.manifest(source) for name, source in sources.items()}
     config = BUILDER.resolve(run.preset.settings(BUILDER), parents)
     if verdicts is not None:

@@ -145,8 +145,8 @@ class Planner:
                 if name not in child.optional:
                     raise
                 raise InputError(
-                    f"run.{name} is missing: these settings of {child.name} read {name}: give {name}@VERSION "
-                    f"(`build {name}` makes it), or settings to make them in this run ({error})"
+                    f"run.{name} is missing, and these settings of {child.name} read {name}: give "
+                    f"{name}@VERSION, which `build {name}` makes; this run cannot make them ({error})"
                 ) from error
         manifest = self.store.manifest(self.sources[name])
         if manifest.kind != "dataset":
@@ -243,7 +243,8 @@ def _append(steps: list[Step], step: Step) -> Manifest:
 def _readers(dataset: str) -> str:
     """Which builders are made from a dataset, as an error ends; nothing where there is none."""
     builders = [name for name in registry.names("builders") if dataset in load_builder(name).parents]
-    return f"; {dataset} is read by `build {' or '.join(builders)}`" if builders else ""
+    verbs = " or ".join(f"`build {name}`" for name in builders)
+    return f"; {dataset} is read by {verbs}" if verbs else ""
 
 
 def _setting(builder: Builder, ref: str) -> str:

@@ -70,6 +70,11 @@ class Sample:
     """Rows that were selected, or queries where a row is shown with its siblings."""
     notes: list[str]
 
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return "queries" if _group(self.frame.schema) else "rows"
+
 
 def sample(artifacts: Artifacts, ref: str, selection: Selection = Selection(), n: int = 20) -> Sample:
     """`n` rows of a dataset, drawn by seed. Raises InputError where the selection does not fit it."""

@@ -110,7 +110,7 @@ class Store:
         ref = str(ref)
         name, at, version = ref.partition("@")
         if at or "/" in ref:
-            if not VERSION.fullmatch(version) and self.refs(name):
+            if not VERSION.fullmatch(version.removeprefix("v")) and self.refs(name):
                 raise self._absent(ref)
             return ref
         if not (versions := self.refs(name)):

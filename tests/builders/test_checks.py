@@ -157,6 +157,8 @@ def test_sets_lists_and_commas_name_checks() -> None:
     with pytest.raises(InputError, match="no check 'papers'") as error:
         check_names("papers")
     assert all(name in str(error.value) for name in (*response_checks(), *SETS))
+    with pytest.raises(InputError, match="paper is a set of checks: name it alone, or single checks"):
+        check_names("paper,loop")
     help_text = field_docs(BUILDER.config)["checks"]
     assert "checks" in BUILDER.flags and all(f"`{name}`" in help_text for name in SETS)
     assert len(help_text.split()) < 60

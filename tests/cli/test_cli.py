@@ -233,9 +233,18 @@ def test_a_table_breaks_between_its_columns_in_a_narrow_terminal(monkeypatch: py
 def test_a_name_that_is_nearly_right_is_proposed(fake_store: Store) -> None:
     root = ["--root", str(fake_store.root)]
     assert 'Did you mean "sample"' in cli("sampel").stderr
+    assert 'Did you mean "rm"' in cli("delete", "comparisons@0.1.0", *root).stderr
+    assert "(see --help)" in cli("comparisons").stderr
+    assert "write 0.1.0, without the v" in cli("show", "comparisons@v0.1.0", *root).stderr
     assert "did you mean 'comparisons'" in cli("show", "comparison", *root).stderr
     assert "did you mean 'comparisons'" in cli("show", "comparsons@0.1.0", *root).stderr
     assert "did you mean 'comparisons'" in cli("build", "comparison").stderr
+
+
+def test_sample_counts_queries_where_it_shows_all_responses_to_one(fake_store: Store) -> None:
+    root = ["--root", str(fake_store.root)]
+    for name, unit in (("responses", "queries"), ("comparisons", "rows")):
+        assert f" {unit} that match in {name}@0.1.0" in cli("sample", name, "-n", "1", *root).stdout
 
 
 def test_no_color_is_obeyed(fake_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,6 +260,7 @@ def test_a_flag_is_named_as_it_was_typed(fake_store: Store) -> None:
     root = ["--root", str(fake_store.root)]
     assert cli("sample", "queries", "-n", "0", *root).stderr == "almost-data: -n 0: give 1 or more\n"
     assert cli("sample", "queries", "--n", "0", *root).stderr == "almost-data: --n 0: give 1 or more\n"
+    assert cli("sample", "queries", "-n", "ten", *root).stderr == "almost-data: -n ten: give a whole number\n"
     assert "almost-data: -o a.xls: " in cli("export", "queries", "-o", "a.xls", *root).stderr
 
 

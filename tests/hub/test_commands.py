@@ -26,7 +26,7 @@ def test_the_commands_say_what_they_did_and_never_the_token(
         (2, "no such revision", command(server, tmp_path, "pull", f"{REPO}@v7.0.0", *target)),
         (
             2,
-            "the Hub refused the token in HF_TOKEN: set one that may write",
+            "the Hub refused the token in HF_TOKEN: set one with access, and to push with the right to write",
             command(server, tmp_path, "push", "responses@1.1.0", "--repo", REPO, *root, token="hf_Bad"),
         ),
     ]

@@ -118,6 +118,8 @@ def test_a_variant_without_a_row_is_said_to_have_none(run: build.BuildRun) -> No
 def test_bad_input_is_refused(run: build.BuildRun, version: str, ref: str) -> None:
     with pytest.raises(InputError):
         ablate(dataclasses.replace(run, version=version, sources={"responses": ref}))
+    with pytest.raises(InputError, match=r"^run\.from queries@0\.1\.0: give responses@VERSION"):
+        ablate(dataclasses.replace(run, version="1.0.0", sources={"queries": "queries@0.1.0"}))
 
 
 def turn(text: str, role: str = "user") -> list[dict[str, str]]:

@@ -250,7 +250,11 @@ def test_nothing_is_built_on_an_empty_dataset(tmp_path: Path) -> None:
         ("queries.top_p=0", "> 0"),
         ("comparisons.pairing=some", "Invalid enum value 'some': choose of first, all, extremes"),
         ("comparisons.length_sd=some", "Invalid enum value 'some': choose of auto$"),
-        ("target=3", r"write section\.key=value"),
+        ('queries.filters=[{name="A b", drop="true"}]', "name: needs 1 to 24 lower-case letters, digits"),
+        ("comparison.target=3", r"unknown key comparison \(did you mean 'comparisons'\?\)"),
+        ("responders.x=3", r"unknown key responders, which stands in a section: responses\.responders;"),
+        ("target=3", r"write section\.key=value, here one of queries\.target, comparisons\.target"),
+        ("nothing=3", r"write section\.key=value, such as queries\.target=100$"),
     ],
 )
 def test_bad_settings_name_the_key(assignment: str, match: str) -> None:

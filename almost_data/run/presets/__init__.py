@@ -143,7 +143,7 @@ def load(
         merged = {**merged, section: {**(present if isinstance(present, Mapping) else {}), key: value}}
         preset = _preset(merged, by_name, assignment)
     if limit is not None and not 1 <= limit < 2**63:
-        raise InputError(f"run.limit {limit}: give a number from 1 to {2**63 - 1}")
+        raise InputError(f"run.limit {limit}: give 1 or more, below 2**63")
     if preset.note == shipped.get("note"):  # it speaks of the models that the preset itself names
         note = preset.note if _models(merged) == _models(shipped) else None
         preset = replace(preset, note=note, noted_builders=frozenset(shipped))
@@ -169,11 +169,23 @@ def _preset(merged: Mapping[str, Any], builders: Mapping[str, Builder], where: s
         if name in general:
             continue
         if name not in names:
-            sections = ", ".join([*GENERAL, *names])
-            raise InputError(f"{where}: unknown key {name}; known here: {sections}")
+            sections = [*GENERAL, *names]
+            places = _places_of(name)
+            hint = f", which stands in a section: {places}" if places else did_you_mean(name, sections)
+            raise InputError(f"{where}: unknown key {name}{hint}; known here: {', '.join(sections)}")
         builder = builders.get(name) or registry.load("builders", name)
         configs[name] = _convert(section, builder.config, name, where)
     return replace(preset, configs=configs, noted_builders=frozenset(configs))
+
+
+def _places_of(key: str) -> str:
+    """The settings of this name, with their sections; empty where none has it."""
+    names = [
+        name
+        for name in registry.names("builders")
+        if key in registry.load("builders", name).config.__struct_fields__
+    ]
+    return ", ".join(f"{name}.{key}" for name in names)
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
@@ -187,7 +199,9 @@ def _assigned(assignment: str) -> tuple[str, str, Any]:
     """Section, name and value of a setting, whose whole value it becomes."""
     key, equals, value = assignment.partition("=")
     if not equals or not re.fullmatch(r"[a-z][a-z0-9_-]*\.[a-z][a-z0-9_]*", key):
-        raise InputError(f"run.set {assignment}: write section.key=value, such as queries.target=100")
+        places = _places_of(key)
+        hint = f", here one of {places}" if places else ", such as queries.target=100"
+        raise InputError(f"run.set {assignment}: write section.key=value{hint}")
     try:
         parsed = inputs.parse_toml(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -219,6 +233,14 @@ def _choices(hint: Any) -> list[str]:
     return ["true", "false"] if hint is bool else [word for part in get_args(hint) for word in _choices(part)]
 
 
+def _description(hint: Any) -> str:
+    """What a type with a pattern says of itself."""
+    if isinstance(hint, msgspec.Meta):
+        return hint.description or f"text matching {hint.pattern}"
+    parts = (*get_args(hint), *getattr(hint, "__metadata__", ()))
+    return next(filter(None, map(_description, parts)), "")
+
+
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = {
         key: _merge(base[key], value)
@@ -247,10 +269,13 @@ def _explained(message: str, config: type[Any], section: str, where: str) -> str
             lambda match: " or ".join(_WORDS[kind] for kind in match[1].split(" | ")), message
         )
         message = message.replace("Expected ", "needs ").replace(", got ", ", not ")
-        if message.startswith("Invalid enum value"):
+        if message.startswith(("Invalid enum value", "needs text matching regex")):
             parent, _, name = path.removesuffix("`").rpartition(".")
             hint = get_type_hints(_struct_at(config, parent), include_extras=True)[name]
-            message += f": choose of {', '.join(_choices(hint))}"
+            if message.startswith("needs"):
+                message = f"needs {_description(hint)}"
+            else:
+                message += f": choose of {', '.join(_choices(hint))}"
         is_named = where.startswith(f"{place}=")  # an assignment of this very setting
         return f"{place}: {message}" if (at or section) and not is_named else message
     key, path = unknown.groups()
