@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import Result, __main__
+from tests.bench import Result, __main__, bench_peers
 
 
 def test_a_line_is_measured_again_and_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +23,16 @@ def test_a_line_is_measured_again_and_others_stay(tmp_path: Path, monkeypatch: p
     lines = results.read_text().splitlines()
     assert "| a push | s | 2 | 8 | 0.25x |  |" in lines and "| a pull | s | 3 |  |  | 5 s |" in lines
     assert sum(line.startswith("| a ") for line in lines) == 2
+
+
+def test_a_library_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_peers, "find_spec", lambda module: None)
+    for peer in bench_peers.PEERS:
+        monkeypatch.delenv(peer.variable, raising=False)
+    assert bench_peers.run() == []
+    assert capsys.readouterr().out.splitlines() == [
+        "distilabel: not installed; BENCH_DISTILABEL names a Python that has it",
+        "DataDesigner: not installed; BENCH_DATA_DESIGNER names a Python that has it",
+    ]

@@ -12,7 +12,7 @@ from rich.table import Table
 RESULTS = Path(__file__).with_name("RESULTS.md")
 NAMES = (
     *("comparisons", "community", "novelty", "journal", "scoring", "training", "vllm", "transformers"),
-    *("demonstrations", "hub", "openai", "reading", "importing", "growth"),
+    *("demonstrations", "hub", "openai", "peers", "reading", "importing", "growth"),
 )
 
 

@@ -10,7 +10,8 @@ import asyncio
 import importlib
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from almost_data.generation import Model, Request, Sampling, prompts
@@ -23,16 +24,25 @@ COUNT = 1000
 """Requests of each model."""
 SECONDS = 0.05
 SAMPLING = Sampling(384, 1.0, 0.9, prompts.STOP)
-TEXT = (
-    b'{"id":"c","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":" Give it '
-    b'six hours of light a day.","logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":500,'
-    b'"completion_tokens":9,"total_tokens":509}}'
+COMPLETION = (
+    b'{"id":"c","object":"%s","created":1,"model":"m0","choices":[{"index":0,%s,"logprobs":null,'
+    b'"finish_reason":"stop"}],"usage":{"prompt_tokens":500,"completion_tokens":9,"total_tokens":509}}'
 )
-LIST = b'{"object":"list","data":[%s]}' % b",".join(b'{"id":"%s"}' % name.encode() for name in MODELS)
+REPLY = b'"Give it six hours of light a day."'
+TEXT = COMPLETION % (b"text_completion", b'"text":' + REPLY)
+CHAT = COMPLETION % (b"chat.completion", b'"message":{"role":"assistant","content":%s}' % REPLY)
+LIST = b'{"object":"list","data":[%s],"answered":%%d}' % b",".join(
+    b'{"id":"%s"}' % name.encode() for name in MODELS
+)
 
 
 class SlowServer(asyncio.Protocol):
-    """Answers each request in `SECONDS`, with as little work as HTTP allows."""
+    """Answers each request in `SECONDS`, with as little work as HTTP allows.
+
+    The list of models says how many requests were answered.
+    """
+
+    answered = 0
 
     def connection_made(self, transport: Any) -> None:
         self.transport, self.buffer = transport, b""
@@ -44,7 +54,13 @@ class SlowServer(asyncio.Protocol):
         if end and len(body) >= length:
             self.buffer = body[length:]
             loop = asyncio.get_running_loop()
-            loop.call_later(SECONDS, self.transport.write, _answer(TEXT if length else LIST))
+            loop.call_later(SECONDS, self.transport.write, _answer(self._body(head, length)))
+
+    def _body(self, head: bytes, length: int) -> bytes:
+        if not length:
+            return LIST % SlowServer.answered
+        SlowServer.answered += 1
+        return CHAT if b"/chat/completions " in head else TEXT
 
 
 def _answer(body: bytes) -> bytes:
@@ -59,6 +75,19 @@ def serve(port: Any) -> None:
         await server.serve_forever()
 
     asyncio.run(run())
+
+
+@contextmanager
+def slow_server() -> Iterator[str]:
+    """The address of a server in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=serve, args=(queue,), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{queue.get()}/v1"
+    finally:
+        process.kill()
 
 
 def all_requests() -> list[Request]:
@@ -112,21 +141,16 @@ def measure(work: Callable[[str, int], None], url: str, at_once: int) -> tuple[f
 
 
 def run() -> list[Result]:
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=serve, args=(queue,), daemon=True)
-    process.start()
-    url = f"http://127.0.0.1:{queue.get()}/v1"
     results = []
     for library in ("aiohttp", "anyio.from_thread", "openai"):
         importlib.import_module(library)  # at first use they take longer than a thousand requests
-    for at_once in (64, 256):
-        fast, light_rates = measure(ours, url, at_once)
-        plain, heavy = measure(bare, url, at_once)
-        label = f"openai engine, a server that answers in 50 ms, {at_once} at once: against AsyncOpenAI"
-        results += [
-            Result(label, "requests/s", fast, plain, "3x" if at_once == 256 else "the server's 1,280"),
-            Result(f"{label}, processor time", "microseconds", light_rates, heavy, ""),
-        ]
-    process.kill()
+    with slow_server() as url:
+        for at_once in (64, 256):
+            fast, light_rates = measure(ours, url, at_once)
+            plain, heavy = measure(bare, url, at_once)
+            label = f"openai engine, a server that answers in 50 ms, {at_once} at once: against AsyncOpenAI"
+            results += [
+                Result(label, "requests/s", fast, plain, "3x" if at_once == 256 else "the server's 1,280"),
+                Result(f"{label}, processor time", "microseconds", light_rates, heavy, ""),
+            ]
     return results
