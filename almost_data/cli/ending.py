@@ -16,6 +16,7 @@ KEPT = "interrupted: what was generated is kept; run the same command to go on"
 RESUMES = "interrupted: the same command resumes from the last checkpoint (one a save_steps; PPO has none)"
 FIXES = {
     errno.ENOSPC: "free some and run the same command again",
+    errno.ENOENT: "another process may have deleted it meanwhile: run the same command again",
     errno.EROFS: "make it writable, or name another folder by --root",
     errno.EACCES: "get the right to it, or name another file or folder",
 }
@@ -42,13 +43,13 @@ def end(code: int, message: str) -> NoReturn:
 
 def end_by_system(error: BaseException) -> None:
     """End where an exception is an error of the system, or holds one in the words of a library."""
-    code = error.errno if isinstance(error, OSError) else None
-    if in_words := re.search(r"os error (\d+)", str(error)):
-        code = int(in_words[1])
+    code, file = getattr(error, "errno", None), getattr(error, "filename", None)
+    if in_words := re.search(r"\(os error (\d+)\)(?:: (/.*))?", str(error)):
+        code, file = int(in_words[1]), in_words[2]
     if code == errno.ENAMETOOLONG:
-        end(2, f"{str(getattr(error, 'filename', error))[:100]}...: the path is too long")
+        end(2, f"{str(file or error)[:100]}...: the path is too long")
     if code in FIXES:
-        end(1, f"{getattr(error, 'filename', None) or 'the disk'}: {os.strerror(code)}: {FIXES[code]}")
+        end(1, f"{file or 'the disk'}: {os.strerror(code)}: {FIXES[code]}")
     if isinstance(error, OSError | MemoryError):
         end(1, f"{type(error).__name__}: {error}")
 

@@ -17,6 +17,9 @@ STYLES = {"warn": "yellow", "fatal": "red", "fine": "green"}
 SETTING = re.compile(r"(?<![\w/.-])(?:recipe|run|import)\.(?!ya?ml|toml|json|py\b)([a-z]\w*)")
 """A setting as errors below the command line name it: `recipe.artifact` is the argument `--artifact`."""
 
+TORCH_CANNOT_WRITE = re.compile(r"inline_container\.cc|iostream error")
+"""What torch says of a file that it cannot write, without the system's reason."""
+
 
 def run(main: Callable[[], None]) -> None:
     """Run a recipe: 0 done, 1 failed, 2 bad input, 128 and the signal's number; always with one line.
@@ -40,6 +43,8 @@ def _end(error: Exception) -> NoReturn:
     if isinstance(error, Stopped):
         end(1, str(error))
     end_by_system(error)
+    if TORCH_CANNOT_WRITE.search(str(error)):
+        end(1, "a checkpoint cannot be written, as on a full disk: free some and run the same command again")
     end(1, f"{type(error).__name__}: {error} (the traceback is in {traceback_file()})")
 
 

@@ -104,6 +104,11 @@ os.kill(os.getpid(), signal.SIGTERM)
     ("error", "code", "message"),
     [
         (PermissionError(errno.EACCES, "no", "/a"), 1, "/a: Permission denied: get the right to it, or name"),
+        (
+            FileNotFoundError("No such file or directory (os error 2): /b"),
+            1,
+            "/b: No such file or directory",
+        ),
         (RuntimeError("I/O error: (os error 28)"), 1, "the disk: No space left on device: free some"),
         (OSError(errno.ENAMETOOLONG, "no", "x" * 5000), 2, "...: the path is too long"),
         (OSError("anything"), 1, "OSError: anything"),

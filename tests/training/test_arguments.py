@@ -206,6 +206,16 @@ def test_the_work_folder_is_in_the_store_unless_one_is_named() -> None:
         (InputError("it is\nwrong"), 2, "almost-data: it is wrong\n"),
         (InputError("recipe.artifact x: see recipe.yaml"), 2, "almost-data: --artifact x: see recipe.yaml\n"),
         (Stopped("it broke"), 1, "almost-data: it broke\n"),
+        (
+            OSError(28, "No space left on device", "a"),
+            1,
+            "almost-data: a: No space left on device: ",
+        ),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] x"),
+            1,
+            "almost-data: a checkpoint cannot",
+        ),
         (KeyboardInterrupt(), 130, "almost-data: interrupted: the same command resumes from"),
     ],
 )
