@@ -85,8 +85,8 @@ def diff(store: Store, a: str, b: str) -> Diff:
         pairs=_pairs(common, lost, gained) if "chosen_responder" in names else [],
         shortcuts=_shifts(old, new),
         examples={
-            "lost": _rows(old, lost.sort("id").head(EXAMPLES), "went"),
-            "gained": _rows(new, gained.sort("id").head(EXAMPLES), "came"),
+            "lost": _rows(old, lost.sort("id").head(EXAMPLES), "lost"),
+            "gained": _rows(new, gained.sort("id").head(EXAMPLES), "gained"),
         },
     )
 
@@ -111,9 +111,9 @@ def difference_page(store: Store, a: str, b: str, limit: int, seed: int = 0) -> 
     lost, gained, common = _changes(store, old, new, key)
     quotas = share([len(lost), len(gained)], limit)
     parts = [draw(side.lazy(), quota, seed)[0] for side, quota in zip((lost, gained), quotas, strict=True)]
-    rows = [*_rows(old, parts[0], "went"), *_rows(new, parts[1], "came")]
+    rows = [*_rows(old, parts[0], "lost"), *_rows(new, parts[1], "gained")]
     kept = common.select(pl.len()).collect().item()
-    about = f"{kept:,} rows in both, {len(lost):,} went, {len(gained):,} came"
+    about = f"{kept:,} rows in both, {len(lost):,} lost, {len(gained):,} gained"
     if len(rows) < len(lost) + len(gained):
         about += f"; {len(rows):,} of these are here, drawn by seed {seed}"
     sentences = {
@@ -256,7 +256,7 @@ def _measures(manifest: Manifest) -> dict[str, float]:
     return numbers if gap is None else numbers | {"length_gap": gap}
 
 
-def _rows(manifest: Manifest, frame: pl.DataFrame, change: Literal["came", "went"]) -> list[Row]:
+def _rows(manifest: Manifest, frame: pl.DataFrame, change: Literal["gained", "lost"]) -> list[Row]:
     """Rows that only this version has, as people look at them."""
     table = manifest.table("default")
     records = frame.select(*table.names, *ADDED, "reason").iter_rows(named=True)

@@ -58,7 +58,7 @@ class Row:
     """What a column of `NOTES`, or a responder's rater, says of it."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Its other columns, with those of its ids where it has several."""
-    change: Literal["came", "went"] | None = None
+    change: Literal["gained", "lost"] | None = None
     """Of two versions: whether only the newer or only the older one has it."""
 
     @property

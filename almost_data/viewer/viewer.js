@@ -62,7 +62,7 @@ const textOf = (index) => (index === null ? null : data.texts[index]);
 /** As it is shown: what would turn the direction of the text or ring a bell is a replacement character. */
 const visible = (text) => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, "\ufffd");
 /** Whether the dataset, or the newer of two versions, has the row. */
-const isIn = (row) => !row.reason || row.change === "came";
+const isIn = (row) => !row.reason || row.change === "gained";
 const count = (number) => number.toLocaleString("en");
 
 function plainRow(row) {
@@ -280,7 +280,7 @@ function why(row) {
   const passed = make("ol", {}, ...data.funnel.map((entry) => make("li", { text: `${entry.filter}: ${entry.sentence}` })));
   if (row.reason) {
     const sentence = data.rules[row.reason] ? `: ${data.rules[row.reason]}` : "";
-    const verb = { went: "Went: the newer version dropped it, ", came: "Came: the older version had dropped it, " }[row.change] ?? "Dropped, ";
+    const verb = { lost: "Lost: the newer version dropped it, ", gained: "Gained: the older version had dropped it, " }[row.change] ?? "Dropped, ";
     return make("p", { class: `why ${isIn(row) ? "" : "dropped"}`, text: `${verb}${row.reason}${sentence}` });
   }
   const rules = data.funnel.length;

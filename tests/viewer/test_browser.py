@@ -193,10 +193,10 @@ def test_nothing_is_cut_at_any_width(show: Show, fake_store: Store, width: int, 
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_two_versions_are_filtered_by_what_came_and_went(show: Show, store: Store) -> None:  # noqa: F811
+def test_two_versions_are_filtered_by_what_was_lost_and_gained(show: Show, store: Store) -> None:  # noqa: F811
     page = difference_page(store, "comparisons@0.1.0", "comparisons@0.2.0", 1000)
     tab = show(page)
-    tab.locator("#change").select_option("went")
-    went = sum(row.change == "went" for row in page.rows)
-    assert count(tab) == f"{went} of {len(page.rows)} rows"
-    assert tab.locator(".why").inner_text().startswith("Went: the newer version dropped it")
+    tab.locator("#change").select_option("lost")
+    lost = sum(row.change == "lost" for row in page.rows)
+    assert count(tab) == f"{lost} of {len(page.rows)} rows"
+    assert tab.locator(".why").inner_text().startswith("Lost: the newer version dropped it")

@@ -99,8 +99,8 @@ def test_a_page_is_shared_out_whole() -> None:
 def test_two_versions_show_what_came_and_went(store: Store) -> None:  # noqa: F811
     page = difference_page(store, "comparisons@0.1.0", "comparisons@0.2.0", 1000)
     changes = [row.change for row in page.rows]
-    assert f"{changes.count('went')} went, {changes.count('came')} came" in page.about
-    assert all(row.reason for row in page.rows) and set(changes) == {"went", "came"}
+    assert f"{changes.count('lost')} lost, {changes.count('gained')} gained" in page.about
+    assert all(row.reason for row in page.rows) and set(changes) == {"lost", "gained"}
 
 
 def test_a_file_of_preferences_is_shown_as_it_is_read(tmp_path: Path) -> None:
