@@ -99,11 +99,11 @@ def print_plan(push: hub.PushPlan, private: bool) -> None:
         print_line(f"... and {len(rows) - MAX_FOLDERS} more folders", "dim")
     repository = f"{'private ' if private else ''}{push.kind} repository {push.repo}"
     for step in (
-        f"make the {repository}, where it is not there",
-        f"make one commit: add {len(push.tree)} files, {byte_size(sum(push.tree.values()))}, without those "
-        "that are there as they are; delete what only the version before has; keep what people wrote",
-        "read back sizes and hashes",
-        f"tag the commit {push.tag}; where that tag is there, nothing is done",
+        f"create the {repository}, if it does not exist",
+        f"make one commit: these {len(push.tree)} files, {byte_size(sum(push.tree.values()))} (unchanged "
+        "ones are not sent), without files that only the version before has; your own text in the card stays",
+        "check sizes and hashes on the Hub",
+        f"tag the commit {push.tag}; if the tag exists already, change nothing",
     ):
         print_line(f"would {step}")
     print_line("nothing was sent, and the Hub was not asked; --card prints the card", "dim")

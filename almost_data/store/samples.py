@@ -131,6 +131,8 @@ def overview(artifacts: Artifacts, ref: str, limit: int, seed: int = 0) -> Page:
         about = (
             f"{len(rows):,} of {total:,} rows, drawn by seed {seed} from the kept ones and from each reason"
         )
+    if any(_group(part.collect_schema()) for part in parts):
+        about += "; a row has all responses to a query"
     return Page(ref, ". ".join([about, *notes(artifacts, manifest, rows)]), rows, manifest.ledger)
 
 

@@ -80,6 +80,7 @@ def test_every_row_is_in_the_overview(fake_store: Store) -> None:
         texts = sum(len(row.sides) for row in page.rows) if name == "responses" else len(page.rows)
         assert texts == (sum(counts["default"].values()) if name == "responses" else rows)
         assert page.about.startswith("all ")
+        assert ("all responses to a query" in page.about) == (ref == "responses@0.1.0")
     assert all(side.text for row in page.rows for side in row.sides), "also of rows that are stored by id"
 
 
