@@ -49,7 +49,8 @@ def end_by_system(error: BaseException) -> None:
     if code == errno.ENAMETOOLONG:
         end(2, f"{str(file or error)[:100]}...: the path is too long")
     if code in FIXES:
-        end(1, f"{file or 'the disk'}: {os.strerror(code)}: {FIXES[code]}")
+        place = file or ("the disk" if code == errno.ENOSPC else type(error).__name__)
+        end(1, f"{place}: {os.strerror(code)}: {FIXES[code]}")
     if isinstance(error, OSError | MemoryError):
         end(1, f"{type(error).__name__}: {error}")
 

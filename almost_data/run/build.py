@@ -69,7 +69,7 @@ class BuildRun(Planner):
         assert step.builder is not None
         builder, ref = step.builder, step.manifest.ref
         who = f"builder {builder.name}"
-        with self.store.lock(ref):
+        with self.store.lock(ref), self.store.keep(step.parents):
             if self.store.has(ref) and not self.store.manifest(ref).is_empty:
                 raise InputError(f"{ref} was built by another process meanwhile: run again to use it")
             start = time.monotonic()

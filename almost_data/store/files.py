@@ -71,14 +71,15 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def hold(file: Path, busy: str, wait: bool = False) -> Iterator[None]:
+def hold(file: Path, busy: str, wait: bool = False, shared: bool = False) -> Iterator[None]:
     """Hold the lock of a file, which is created. Raises InputError, with `busy`, where another process does.
 
-    With `wait` it waits for that process.
+    With `wait` it waits for that process; several may hold it `shared`.
     """
     with file.open("a") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(handle, kind | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise InputError(busy) from None
         try:

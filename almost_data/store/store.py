@@ -6,8 +6,8 @@ with a manifest is whole, whatever killed the process that wrote it.
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -241,14 +241,26 @@ class Store:
         return [(child.ref, parent) for child in children for parent in child.parents if parent.ref == ref]
 
     @contextmanager
-    def lock(self, name: str, wait: bool = False) -> Iterator[None]:
+    def lock(self, name: str, wait: bool = False, shared: bool = False) -> Iterator[None]:
         """Hold the right to build `name`, a reference or another word: a second process waits, or is refused.
 
-        Raises InputError where another process holds it.
+        Several may hold it `shared`, and build from it. Raises InputError where another process holds it.
         """
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with hold(locks / name, f"{name} is being built by another process: wait for it", wait):
+        busy = f"{name} is in use by another process, which builds it or from it: wait for it"
+        with hold(locks / name, busy, wait, shared):
+            yield
+
+    @contextmanager
+    def keep(self, refs: Iterable[str]) -> Iterator[None]:
+        """Let no other process delete these artifacts while something is made from them.
+
+        What is being deleted, or pruned, is waited for.
+        """
+        with ExitStack() as locks:
+            for ref in sorted(set(refs)):
+                locks.enter_context(self.lock(ref, wait=True, shared=True))
             yield
 
     def check_place(self, ref: str, kind: str) -> None:

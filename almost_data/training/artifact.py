@@ -154,6 +154,7 @@ def _hold(store: Store, draft: Manifest, folder: Path) -> None:
     _LOCKS.pop(place, ExitStack()).close()
     with ExitStack() as stack:
         stack.enter_context(store.lock(draft.ref))
+        stack.enter_context(store.keep(parent.ref for parent in draft.parents if store.has(parent.ref)))
         stack.enter_context(work.held(folder, draft.fingerprint))
         _LOCKS[place] = stack.pop_all()
 

@@ -5,11 +5,15 @@ import shutil
 import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from almost_data import prepare
 from almost_data.cli.console import byte_size
+from almost_data.datasets.manifest import Manifest
 from almost_data.errors import InputError
+from almost_data.run import build
 from almost_data.store.removal import plan, remove
 from almost_data.store.store import Store
 from tests.command import run as cli
@@ -38,6 +42,31 @@ def test_what_others_built_until_it_is_locked_counts(copy: Store, monkeypatch: p
     with pytest.raises(InputError, match=r"comparisons@0\.1\.0 was made from it"):
         remove(copy, ["responses@0.1.0"])
     assert copy.has("responses@0.1.0")
+
+
+def test_what_something_is_made_from_is_not_deleted(copy: Store) -> None:
+    kept = [copy.keep(["queries@0.1.0", "responses@0.1.0"]), copy.keep(["responses@0.1.0"])]
+    error = pytest.raises(InputError, match=r"responses@0\.1\.0 is in use by another process")
+    with kept[0], kept[1], error:
+        remove(copy, ["responses@0.1.0"], force=True)
+    remove(copy, ["responses@0.1.0"], force=True)
+
+
+def test_a_build_holds_its_parents(
+    fake_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(fake_store.root, tmp_path / "build")
+    run = prepare("fake", root=tmp_path / "build", version="0.2.0", sources=["responses@0.1.0"])
+    publish = build.publish_dataset
+
+    def remove_parent(store: Store, *content: Any) -> Manifest:
+        with pytest.raises(InputError, match=r"responses@0\.1\.0 is in use by another process"):
+            remove(store, ["responses@0.1.0"], force=True)
+        return publish(store, *content)
+
+    monkeypatch.setattr(build, "publish_dataset", remove_parent)
+    run.build("comparisons")
+    assert run.store.has("comparisons@0.2.0")
 
 
 def test_a_version_comes_while_the_only_one_of_its_name_goes(

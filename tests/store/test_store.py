@@ -326,7 +326,7 @@ def test_rows_are_hashed_while_they_are_written_and_an_error_of_the_hasher_is_ra
 def test_a_second_build_is_told_so(tmp_path: Path) -> None:
     store = Store(tmp_path)
     again = Store(tmp_path).lock("queries@1.0.0")
-    with store.lock("queries@1.0.0"), pytest.raises(InputError, match="built by another process"), again:
+    with store.lock("queries@1.0.0"), pytest.raises(InputError, match="in use by another process"), again:
         pass
 
 
