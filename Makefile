@@ -119,6 +119,7 @@ docs: $(VENV)/.dev  ## the documentation site, into build/site
 docs-serve: $(VENV)/.dev  ## the same, in a browser
 	$(PY) -m mkdocs serve -f docs/mkdocs.yml
 
+# BENCH_DISTILABEL= and BENCH_DATA_DESIGNER= name the Python of an environment that has that library (tests/bench/bench_peers.py).
 bench: $(VENV)/.dev $(VENV)/.vllm  ## speed, as ratios against the plain way of doing the same
 	$(PY) -m tests.bench
 
