@@ -75,7 +75,7 @@ RULES = {
     # Share of the comparisons.
     "equal_sides": Rule(
         "rows whose sides are the same text",
-        (ANY, "worry", "These teach nothing: remove them."),
+        (ANY, "worry", 'These teach nothing. Imports drop them, as does a filter "chosen = rejected".'),
         (0.0, "fine", "No comparison has them."),
     ),
     "empty_sides": Rule(
@@ -102,8 +102,8 @@ RULES = {
     ),
     "duplicates": Rule(
         "comparisons that repeat an earlier one",
-        (0.01, "worry", "Copies count twice in training, and can be in both splits: remove them."),
-        (ANY, "watch", "A few copies: remove them."),
+        (0.01, "worry", "Copies count twice in training, or are in both splits: --dedup-pairs drops them."),
+        (ANY, "watch", "A few copies: --dedup-pairs drops them."),
         (0.0, "fine", "No comparison repeats another."),
     ),
     "contradictions": Rule(
@@ -135,8 +135,8 @@ RULES = {
     ),
     "near_copies": Rule(
         "prompts that nearly repeat another one",
-        (0.10, "worry", "Many prompts could go: keep one of each."),
-        (0.01, "watch", "Some prompts could go: keep one of each."),
+        (0.10, "worry", "Many prompts could go: --dedup-prompts keeps one of each."),
+        (0.01, "watch", "Some prompts could go: --dedup-prompts keeps one of each."),
         (0.0, "fine", "Hardly any prompt could go."),
     ),
     # Share of the prompts. In tasks of arithmetic the numbers are what matters, so a few are no worry.
