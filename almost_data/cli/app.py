@@ -76,7 +76,10 @@ SECTIONS = ("run", "import", "engine", "eval", "hub", "audit", "sample", "view",
 
 USAGE = {"diff": "A [B]", "view": "REF [NEWER]"}
 """Positional arguments of verbs where the second may be left out."""
-SYNONYMS = {"--rejected": "--dropped", "--reason": "--dropped", "--filter": "--where", "--output": "--out"}
+SYNONYMS = {
+    **{"--rejected": "--dropped", "--reason": "--dropped", "--filter": "--where", "--output": "--out"},
+    **{"--limit": "--n", "--rows": "--n", "--largest": "--sort"},
+}
 """What people type -> the option that does it, where a verb has that."""
 OTHER_WORDS = {
     **{"delete": "rm", "remove": "rm", "publish": "push", "upload": "push", "download": "pull"},

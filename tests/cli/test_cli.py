@@ -285,6 +285,7 @@ def test_an_option_of_another_name_is_proposed(fake_store: Store) -> None:
     for words in (["--rejected"], ["--rejected", "too_short"], ["--reason=too_short"]):
         assert "Did you mean --dropped?" in cli("sample", "comparisons", *words, *root).stderr
     assert "--dropped" not in cli("list", "--rejected", *root).stderr
+    assert "Did you mean --n?" in cli("sample", "comparisons", "--limit", "3", *root).stderr
 
 
 def test_a_folder_that_cannot_be_written_to_is_a_line_that_says_what_to_do(
