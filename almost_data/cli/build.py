@@ -19,6 +19,8 @@ from ..datasets.settings_docs import field_docs
 from ..errors import InputError
 from ..generation import engines
 from ..run.build import BuildRun, RunOptions, prepare
+from ..run.plan import Plan
+from ..store.store import Store
 from . import summary
 from .console import print_line
 from .hub import hub_origins, local_sources
@@ -157,6 +159,7 @@ def build(builder: Builder, options: Any, name: str) -> None:
     for step in plan.steps:
         if step.action == "reuse":
             _print_unused_filters(step.manifest, run)
+    _print_other_parents(plan, run.store)
     if options.dry_run:
         summary.plan(plan, run)
         return
@@ -174,6 +177,14 @@ def _print_unused_filters(dataset: Manifest, run: BuildRun) -> None:
     if unused := [rule.name for rule in filters if rule.name not in applied]:
         line = f"not used: {', '.join(unused)} of {dataset.name}.filters, since {dataset.ref} exists without"
         print_line(line, "yellow")
+
+
+def _print_other_parents(plan: Plan, store: Store) -> None:
+    """Print which version of the target's parent exists, where another one is built for the target."""
+    parents = [step for step in plan.steps[:-1] if step.action == "build"]
+    if parents and store.refs(name := parents[-1].manifest.name):
+        use = f"to use one that does, add --from {store.resolve(name)}"
+        print_line(f"{parents[-1].manifest.ref} does not exist, and is built first: {use}", "yellow")
 
 
 def _optional(options: Any, name: str) -> str | None:

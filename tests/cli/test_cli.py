@@ -471,6 +471,16 @@ def test_filters_of_a_dataset_that_exists_are_named_as_not_used(fake_store: Stor
     assert build.returncode == 0 and "not used" not in build.stdout
 
 
+def test_a_parent_that_exists_is_named_where_another_one_is_built(fake_store: Store, tmp_path: Path) -> None:
+    words = ("--engine", "fake", "--dry-run", "--version", "0.9.0")
+    use = "to use one that does, add --from comparisons@0.1.0"
+    line = f"comparisons@0.9.0 does not exist, and is built first: {use}"
+    assert line in cli("build", "filtered", *words, "--root", str(fake_store.root)).stdout.splitlines()
+    assert "--from" not in cli("build", "filtered", *words, "--root", str(tmp_path / "new")).stdout
+    words = ("--from", "comparisons@0.1.0", *words, "--root", str(fake_store.root))
+    assert "is built first" not in cli("build", "filtered", *words).stdout
+
+
 def test_nothing_is_built_when_a_later_step_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(
         "[responses]\nresponders = [{name='a', model='m', prompt='hhh', shots=99}]\n"
