@@ -254,7 +254,7 @@ def test_what_is_not_there_is_one_line(filled: Store, models: dict[str, Subject]
         ("gone.jsonl", {}, "no such file"),
         ("rows.txt", {}, "no such file"),
         ("comparisons@9.9.9", {}, r"no comparisons@9\.9\.9 under"),
-        ("responses@0.1.0", {}, "no layout of preferences has its columns"),
+        ("responses@0.1.0", {}, "is a dataset of responses, without chosen and rejected replies"),
         ("comparisons@0.1.0", {"split": "validation"}, r"'validation'.*: set eval\.split to train"),
         ("comparisons@0.1.0", {"config": "nope"}, "no config 'nope'"),
         ("ORG/data", {}, "name a tag or a commit"),
