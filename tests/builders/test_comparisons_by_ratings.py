@@ -202,7 +202,7 @@ def test_a_label_that_needs_ratings_builds_them(store: Store, tmp_path: Path) ->
         ("build", "ratings@4.0.0"),
         ("build", "comparisons@4.0.0"),
     ]
-    missing = r"^run\.ratings is missing: .*which `build ratings` makes.*\(ratings\.judge, ratings\.rm: name a rater"
+    missing = r"^run\.ratings is missing.*which `build ratings` makes.*\(ratings\.judge, ratings\.rm: name a"
     with pytest.raises(InputError, match=missing):
         run_of(store, "4.0.0", settings[:1]).plan("comparisons")
     with pytest.raises(InputError, match=r"name a rater.*, or set run\.from to ratings@1\.0\.0\)$"):

@@ -116,7 +116,7 @@ def test_it_has_a_section_in_a_preset_under_any_name_that_a_builder_can_have(tmp
     assert config == JudgedConfig(least=-9)
     with pytest.raises(InputError, match=r"unknown key judged-queries2\.most; known here: judge, least"):
         run(tmp_path, "judged-queries2.most=3")
-    with pytest.raises(InputError, match="unknown key judged-queries2.*; known here: note"):
+    with pytest.raises(InputError, match=r"unknown key judged-queries2.*; known here: note"):
         presets.load("tiny", assignments=("judged-queries2.least=1",))
 
 
