@@ -189,6 +189,7 @@ class VLLMEngine:
         self._reaper = _start_reaper(f"{_MARK}={mark}")
         os.environ[_MARK] = mark
         try:
+            # In a process of its own, whatever vLLM's variable says: one that is killed ends no build.
             llm = LLMEngine.from_engine_args(arguments, enable_multiprocessing=True)
         finally:
             del os.environ[_MARK]
@@ -213,9 +214,7 @@ class VLLMEngine:
 def _wake_when_killed(client: Any) -> None:
     """Raise in the thread that waits for replies when an engine process was killed; vLLM's client (0.32)
     would wait for ever."""
-    manager = getattr(client.resources, "engine_manager", None)
-    if manager is None:  # it runs in this process
-        return
+    manager = client.resources.engine_manager
 
     def wait() -> None:
         connection.wait([process.sentinel for process in manager.processes])

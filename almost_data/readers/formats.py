@@ -257,11 +257,10 @@ def _is_row(path: Path, row: dict[str, Any]) -> bool:
     """Whether the only object of a file is a row, and does not hold the rows. Raises InputError."""
     values = list(row.values())
     is_nested = bool(values) and all(isinstance(value, dict) for value in values)
-    is_columns = len(values) > 1 and all(isinstance(value, list) for value in values)
-    items = [item for value in values for item in value] if is_columns else []
-    of_one_length = is_columns and len({len(value) for value in values}) == 1
-    if of_one_length and not any(isinstance(item, list | dict) for item in items):
-        raise InputError(f"{path}: a list for each column: write {JSON_FORM}")
+    if len(values) > 1 and all(isinstance(value, list) for value in values):
+        is_nested_list = any(isinstance(item, list | dict) for value in values for item in value)
+        if not is_nested_list and len({len(value) for value in values}) == 1:
+            raise InputError(f"{path}: a list for each column: write {JSON_FORM}")
     if is_nested and ("0" in row or all("0" in value for value in values)):
         fix = 'write rows: `frame.to_json(path, orient="records", lines=True)`'
         raise InputError(f"{path}: columns or rows by number, as pandas writes them: {fix}")
