@@ -32,14 +32,10 @@ def vllm_engine() -> Iterator[VLLMEngine]:
 
 
 @pytest.fixture(scope="session")
-def vllm_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Model]:
-    """The smallest models that vLLM takes: its CPU attention needs this head size."""
+def vllm_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The smallest model that vLLM takes: its CPU attention needs this head size."""
     from tests.tiny_models import CHAT_TEMPLATE, save_tiny
 
-    folder = tmp_path_factory.mktemp("vllm")
     sizes = {"hidden_size": 128, "head_dim": 32, "max_position_embeddings": 1024}
-    first, second = (
-        Model(str(save_tiny(folder / f"{seed}", seed=seed, template=CHAT_TEMPLATE, **sizes)))
-        for seed in (1, 2)
-    )
-    return first, second
+    folder = tmp_path_factory.mktemp("vllm")
+    return Model(str(save_tiny(folder / "model", seed=1, template=CHAT_TEMPLATE, **sizes)))

@@ -15,10 +15,11 @@ PREFIX = "A talk.\n\n-----\n\nHuman: Is it old?\n\nAssistant: Yes.\n\n-----\n\n"
 
 @dataclass(frozen=True)
 class Bench:
-    """An engine under test: how to make a fresh one, two models of its, and one that is not there."""
+    """An engine under test: how to make a fresh one, models of its, and one that is not there."""
 
     make: Callable[[], Generator]
-    models: tuple[Model, Model]
+    models: tuple[Model, ...]
+    """Two, or one where another is a start of the engine."""
     missing: Model | None
     context: int | None
     """Its models' context in tokens, if they have one."""
@@ -86,10 +87,10 @@ def _openai(folder: Path) -> Bench:
     )
 
 
-def _vllm(engine: Generator, models: tuple[Model, Model], folder: Path) -> Bench:
+def _vllm(engine: Generator, model: Model, folder: Path) -> Bench:
     """Real vLLM, the same engine that test_vllm has."""
     return Bench(
-        lambda: engine, models, missing=Model(str(folder / "nowhere")), context=1024, has_template=True
+        lambda: engine, (model,), missing=Model(str(folder / "nowhere")), context=1024, has_template=True
     )
 
 
@@ -142,8 +143,8 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALMOST_DATA_CACHE", str(tmp_path_factory.mktemp("cache")))
         if request.param == "vllm":
-            engine, models = map(request.getfixturevalue, ("vllm_engine", "vllm_models"))
-            bench = _vllm(engine, models, folder)
+            engine, model = map(request.getfixturevalue, ("vllm_engine", "vllm_model"))
+            bench = _vllm(engine, model, folder)
         else:
             bench = ENGINES[request.param](folder)
         yield bench
@@ -364,6 +365,8 @@ def test_journaled_replies_to_messages_are_not_computed_again(
 
 
 def test_several_models_in_one_call(bench: Bench, engine: Generator) -> None:
+    if len(bench.models) < 2:
+        pytest.skip("a start takes long: test_vllm has a ladder of two models")
     first, second = (ask(model) for model in bench.models)
     mixed = [request for pair in zip(first, second, strict=True) for request in pair]
     alone = answers(engine, first)
@@ -376,8 +379,8 @@ def test_several_models_in_one_call(bench: Bench, engine: Generator) -> None:
 
 def test_closed_it_answers_again(bench: Bench, engine: Generator) -> None:
     if engine.name in SERVERS:
-        pytest.skip("a start takes long: test_ray closes its engine, and vLLM's was closed for another model")
-    requests = ask(bench.models[1])  # which is loaded
+        pytest.skip("a start takes long: test_ray closes its engine, and test_vllm changes the model")
+    requests = ask(bench.models[-1])  # which is loaded
     before = answers(engine, requests)
     for _ in range(2):
         engine.close()

