@@ -80,7 +80,8 @@ def render(
         test_share=TEST_SHARE,
         **({} if manifest.is_empty else builder.card_values(manifest, sources)),
     )
-    tags = [tag for tag in builder.tags if tag not in _absent_tags(manifest, is_almost)]
+    is_true = {"almost": is_almost, "synthetic": not manifest.is_import}
+    tags = [tag for tag in builder.tags if is_true.get(tag, True)]
     return with_front_matter(_head(manifest, tags), text)
 
 
@@ -95,11 +96,6 @@ def follows_paper(sources: Sequence[Manifest]) -> bool:
         responders += [*(settings.get("responders") or ()), settings.get("assistant"), settings.get("user")]
     is_few_shot = any(isinstance(item, dict) and item.get("style") == "raw" for item in responders)
     return is_few_shot or not all(source.parents or source.is_import for source in sources)
-
-
-def _absent_tags(manifest: Manifest, is_almost: bool) -> set[str]:
-    """Tags of the builder that are not true of these rows."""
-    return {tag for tag, holds in (("almost", is_almost), ("synthetic", not manifest.is_import)) if not holds}
 
 
 def _random_rows(
@@ -128,17 +124,8 @@ def _account(ledger: Sequence[Entry]) -> list[dict[str, Any]]:
     return account
 
 
-def load_from_hub(text: str, manifest: Manifest, repo: str) -> str:
-    """A card in the store as it is on the Hub: its example loads from the repository."""
-    return text.replace(_load_example(manifest), _load_example(manifest, repo))
-
-
-def load_from_folder(text: str, manifest: Manifest, repo: str) -> str:
-    """A card on the Hub as it is in the store: its example loads from the folder."""
-    return text.replace(_load_example(manifest, repo), _load_example(manifest))
-
-
-def _load_example(manifest: Manifest, repo: str | None = None) -> str:
+def load_example(manifest: Manifest, repo: str | None = None) -> str:
+    """The part of a card that loads the artifact: from a repository of the Hub, or from its folder."""
     return page("load.md.jinja", manifest=manifest, **({"repo": repo} if repo else {}))
 
 

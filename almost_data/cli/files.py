@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from ..errors import InputError
 from ..generation.journal_file import status
 from ..store.export import export as write_rows
-from ..store.handover import CONSUMERS, Trainer, hand_over
+from ..store.handover import Trainer, hand_over, launch_files
 from ..store.removal import plan, remove
 from ..store.store import Store
 from .console import byte_size, print_line
@@ -43,7 +43,7 @@ def export(
             )
         for name, count in hand_over(store, ref, to, out).items():
             print_line(f"{out / name}: {count:,} rows")
-        launch = CONSUMERS[to].launch
+        launch = launch_files(to)
         print_line(f"beside them: {', '.join(launch)}")
         script = next(name for name in launch if name.endswith(".sh"))
         variables = " ".join(f"{name}=..." for name in re.findall(r"\{(\w+):\?", launch[script]))

@@ -51,18 +51,14 @@ def _trace(store: Store, ref: str, digest: str, expanded: set[str]) -> Node:
         return Node(ref, digest, "on the Hub" if "/" in ref else "not in this store")
     manifest = store.manifest(ref)
     is_changed, is_repeated = manifest.digest != digest, ref in expanded
-    place = _hub_place(store, manifest)
-    node = Node(ref, manifest.digest, place, manifest.kind, manifest.rows, is_changed, is_repeated)
+    on_hub = place(store, ref, manifest.digest)
+    where = f"{on_hub.repo}@{on_hub.revision} commit {on_hub.commit[:12]}" if on_hub else ""
+    node = Node(ref, manifest.digest, where, manifest.kind, manifest.rows, is_changed, is_repeated)
     if not is_repeated:
         expanded.add(ref)
         node.parents.extend(_trace(store, parent.ref, parent.digest, expanded) for parent in manifest.parents)
         node.sources.extend(_sources(manifest))
     return node
-
-
-def _hub_place(store: Store, manifest: Manifest) -> str:
-    on_hub = place(store, manifest.ref, manifest.digest)
-    return f"{on_hub.repo}@{on_hub.revision} commit {on_hub.commit[:12]}" if on_hub else ""
 
 
 def _sources(manifest: Manifest) -> list[str]:

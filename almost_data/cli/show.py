@@ -148,14 +148,11 @@ def _print_usage(manifest: Manifest) -> None:
 
 def _verdicts(diagnostics: dict[str, Any]) -> Table:
     """What the texts give away, the worst first: the card explains that in sentences."""
+    rank = {level: place for place, level in enumerate(STYLES)}
     findings = diagnostics.get("text", {}).get("findings", [])
-    findings = sorted(findings, key=lambda finding: _rank(finding["level"]))
+    findings = sorted(findings, key=lambda finding: rank.get(finding["level"], len(rank)))
     cells = ((_level(finding["level"]), finding["measure"], finding["value"]) for finding in findings)
     return grid("verdict", "what to watch", ">value", rows=cells)
-
-
-def _rank(level: str) -> int:
-    return list(STYLES).index(level) if level in STYLES else len(STYLES)
 
 
 def _diagnostics(diagnostics: dict[str, Any]) -> Table:

@@ -12,7 +12,6 @@ from ..store import samples
 from ..store.diff import difference_page
 from ..store.sources import stored_ref
 from ..store.store import Store
-from ..viewer.page import Page
 from ..viewer.preferences import preferences_page
 from .console import print_line
 from .options import ROOT, Columns, Root
@@ -37,22 +36,18 @@ def view(
 ) -> None:
     check_count("view.n", n)
     store = Store(root)
-    if stored := stored_ref(store, ref):
-        if columns:
-            raise InputError(f"{stored}: a dataset of the store: leave out view.columns")
-        page = _store_page(store, stored, newer, n, seed)
-    elif newer:
+    stored = stored_ref(store, ref)
+    if stored and columns:
+        raise InputError(f"{stored}: a dataset of the store: leave out view.columns")
+    if newer and not stored:
         raise InputError(f"{ref} {newer}: two versions of a dataset can be compared, files cannot")
+    if not stored:
+        page = preferences_page(ref, parse_columns(columns), n, seed)
+    elif newer:
+        page = difference_page(store, stored, store.resolve(newer), n, seed)
     else:
-        assignments = parse_columns(columns)
-        page = preferences_page(ref, assignments, n, seed)
+        page = samples.overview(store, stored, n, seed)
     name = page.title.replace("@", "-").replace(" ", "-")
     file = page.save(out or Path(f"{name}.html"))
     print_line(f"{file}: {page.about}")
     print_line(f"  open {file.resolve().as_uri()}", "dim")
-
-
-def _store_page(store: Store, ref: str, newer: str | None, n: int, seed: int) -> Page:
-    if newer:
-        return difference_page(store, ref, store.resolve(newer), n, seed)
-    return samples.overview(store, ref, n, seed)

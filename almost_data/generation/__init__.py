@@ -80,7 +80,7 @@ class Request:
 
     @property
     def size(self) -> int:
-        """Characters of the prompt, to order requests by."""
+        """Characters of the prompt."""
         return len(self.prompt) + sum(len(message["content"]) for message in self.messages)
 
     def refusal(self, prompt_tokens: int, context: int | None = None) -> str | None:
@@ -179,6 +179,18 @@ class Closing(Protocol):
     def close(self) -> None:
         """Release that memory. The next use loads the models again."""
         ...
+
+
+class SharedMemory:
+    """Memory of one small GPU, which one user holds at a time: to acquire it closes the one that holds it."""
+
+    def __init__(self) -> None:
+        self._holder: Closing | None = None
+
+    def acquire(self, user: Closing) -> None:
+        if self._holder is not None and self._holder is not user:
+            self._holder.close()
+        self._holder = user
 
 
 class Generator(Closing, Protocol):

@@ -70,12 +70,6 @@ def encode(request: Request, name: str, refused: Collection[str], row_seeds: boo
     return msgspec.json.encode(body)
 
 
-def prompt_tokens(request: Request) -> float:
-    """About how many tokens the prompt has."""
-    characters = len(request.prompt) + sum(len(message["content"]) for message in request.messages)
-    return characters / CHARACTERS
-
-
 def greatest_cost(request: Request, price: Price | None) -> float:
     """The cost of a reply at its limit of tokens, to a prompt of which each byte is a token."""
     if price is None:
@@ -107,7 +101,7 @@ def read_reply(request: Request, name: str, price: Price | None, body: bytes) ->
     cost = 0.0
     if price:
         characters = len(text) + len(reasoning or "")
-        cost = price.of(prompt or prompt_tokens(request), new or characters / CHARACTERS)
+        cost = price.of(prompt or request.size / CHARACTERS, new or characters / CHARACTERS)
     reason = str(choice.finish_reason or "").lower()
     if reason == "abort":  # by a vLLM that is being stopped
         billed = cost if prompt + new else 0.0

@@ -24,10 +24,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from . import Generator, Model, Reply, Request, answered
+from . import Generator, Model, Reply, Request, SharedMemory, answered
 from .isolate import generate_isolated
 from .journal_file import KEY_BYTES, AnswerCounts, JournalSession, open_journal
-from .memory import SharedMemory
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

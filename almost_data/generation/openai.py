@@ -26,15 +26,7 @@ from msgspec import Meta
 from ..errors import InputError
 from . import CannotStart, Model, Reply, Request, group_by_model
 from .client import Client, ServerFault, redacted
-from .completions import (
-    ADAPTABLE,
-    encode,
-    greatest_cost,
-    prompt_tokens,
-    read_names,
-    read_reply,
-    served_name,
-)
+from .completions import ADAPTABLE, CHARACTERS, encode, greatest_cost, read_names, read_reply, served_name
 from .servers import DEFAULT_KEY, Budget, Price, Server
 
 AS_SERVED = "as-served"
@@ -201,7 +193,7 @@ class OpenAIEngine:
             return Reply.failed(request.id, refusal)
         name = served_name(request.model.id, self._models(client.server)) or request.model.id
         path = "/chat/completions" if request.messages else "/completions"
-        expected = prompt_tokens(request) + request.sampling.max_new_tokens
+        expected = request.size / CHARACTERS + request.sampling.max_new_tokens
         left_out = set(refused)
         billed = 0.0  # for attempts without a reply
 

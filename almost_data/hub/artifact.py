@@ -82,7 +82,8 @@ def prepare(store: Store, ref: str, repo: str, endpoint: str) -> HubArtifact:
     folder = store.path(ref)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): path for path in paths}
-    readme = card.load_from_hub(files.pop("README.md").read_text("utf-8"), manifest, repo)
+    in_folder, on_hub = card.load_example(manifest), card.load_example(manifest, repo)
+    readme = files.pop("README.md").read_text("utf-8").replace(in_folder, on_hub)
     return HubArtifact(repo, manifest, files, readme, _parents(store, manifest), endpoint)
 
 

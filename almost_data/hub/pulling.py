@@ -87,8 +87,8 @@ def pull(
                 raise InputError(f"{source}: not pulled: it does not agree with its manifest: {problems[0]}")
             readme = staging.path(ref) / CARD
             if readme.is_file():
-                text = card.load_from_folder(readme.read_text("utf-8"), manifest, repo)
-                readme.write_text(text, "utf-8", newline="")
+                on_hub, in_folder = card.load_example(manifest, repo), card.load_example(manifest)
+                readme.write_text(readme.read_text("utf-8").replace(on_hub, in_folder), "utf-8", newline="")
             size = sum(file.stat().st_size for file in staging.path(ref).rglob("*") if file.is_file())
             store.adopt(ref, staging.path(ref))
         remember(store, ref, place)

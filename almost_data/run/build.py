@@ -20,10 +20,9 @@ from ..datasets.digest import Blocks
 from ..datasets.manifest import Manifest, canonical_json
 from ..datasets.tables import with_parts
 from ..errors import InputError, blame
-from ..generation import answered, engines
+from ..generation import SharedMemory, answered, engines
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
 from ..generation.journal_file import JournalSession
-from ..generation.memory import SharedMemory
 from ..models.files import file_sha256
 from ..scoring.journaled import JournaledScorer
 from ..store.names import check_version, parse_ref

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
+from ..generation import SharedMemory
 from ..generation.journal import JournalWriter
 from ..generation.journal_file import KEY_BYTES, AnswerCounts, JournalSession, open_journal
-from ..generation.memory import SharedMemory
 from .reading import FORMAT
 from .scorer import Dialogue, Score, Scorer
 

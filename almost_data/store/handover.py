@@ -6,7 +6,6 @@ written for OpenRLHF 0.11, verl 0.9, LLaMA-Factory 0.9 and axolotl 0.19.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -22,20 +21,10 @@ from .sources import check_sides
 Trainer = Literal["openrlhf", "verl", "llama-factory", "axolotl"]
 
 
-@dataclass(frozen=True)
-class Consumer:
-    """A trainer: how its data are laid out, and the files that launch it."""
-
-    name: Trainer
-    layout: Callable[[str, pl.LazyFrame], pl.LazyFrame]
-    """The dataset's ref and the comparisons of a split -> the rows of a data file."""
-    suffix: Literal[".jsonl", ".parquet"]
-
-    @property
-    def launch(self) -> dict[str, str]:
-        """File name -> its text."""
-        folder = resources.files(__package__).joinpath("trainers", self.name)
-        return {file.name: file.read_text("utf-8") for file in sorted(folder.iterdir(), key=str)}
+def launch_files(trainer: Trainer) -> dict[str, str]:
+    """The files that launch a trainer: name -> text."""
+    folder = resources.files(__package__).joinpath("trainers", trainer)
+    return {file.name: file.read_text("utf-8") for file in sorted(folder.iterdir(), key=str)}
 
 
 def _pairs(ref: str, rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -58,15 +47,13 @@ def _turns(ref: str, rows: pl.LazyFrame) -> pl.LazyFrame:
     return rows.select(pl.col("prompt").alias("messages"), *sides)
 
 
-CONSUMERS: dict[Trainer, Consumer] = {
-    consumer.name: consumer
-    for consumer in (
-        Consumer("openrlhf", _pairs, ".jsonl"),
-        Consumer("verl", _prompts, ".parquet"),
-        Consumer("llama-factory", _turns, ".jsonl"),
-        Consumer("axolotl", _turns, ".jsonl"),
-    )
+LAYOUTS: dict[Trainer, tuple[Callable[[str, pl.LazyFrame], pl.LazyFrame], str]] = {
+    "openrlhf": (_pairs, ".jsonl"),
+    "verl": (_prompts, ".parquet"),
+    "llama-factory": (_turns, ".jsonl"),
+    "axolotl": (_turns, ".jsonl"),
 }
+"""Trainer -> what makes its rows of the ref and the comparisons of a split, and the suffix of its data files."""
 
 
 def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) -> dict[str, int]:
@@ -74,7 +61,7 @@ def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) ->
 
     Raises InputError where they are no comparisons, or the folder exists or cannot be written.
     """
-    consumer = CONSUMERS[trainer]
+    layout, suffix = LAYOUTS[trainer]
     if folder.suffix in SUFFIXES:
         raise InputError(f"export.out {folder}: export.to writes a folder: leave out {folder.suffix}")
     manifest = dataset(artifacts, ref)
@@ -87,16 +74,16 @@ def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) ->
     if missing:
         names = ", ".join(sorted(missing))
         raise InputError(f"{ref}: export.to takes comparisons of messages, and it has no such column {names}")
-    files = {split: f"{split}{consumer.suffix}" for split in ("train", "test")}
+    files = {split: f"{split}{suffix}" for split in ("train", "test")}
     counts = {}
     with new_folder(folder, "export.out") as staging:
         for split, name in files.items():
-            data = consumer.layout(ref, rows.filter(pl.col("split") == split))
-            if consumer.suffix == ".parquet":
+            data = layout(ref, rows.filter(pl.col("split") == split))
+            if suffix == ".parquet":
                 data.sink_parquet(staging / name)
             else:
                 data.sink_ndjson(staging / name)
             counts[name] = int(data.select(pl.len()).collect(engine="streaming").item())
-        for name, text in consumer.launch.items():
+        for name, text in launch_files(trainer).items():
             (staging / name).write_text(text, encoding="utf-8")
     return counts

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from almost_data.errors import InputError
-from almost_data.store.handover import CONSUMERS, Trainer, hand_over
+from almost_data.store.handover import LAYOUTS, Trainer, hand_over, launch_files
 from almost_data.store.store import Store
 from tests.command import run as cli
 from tests.tiny_models import save_tiny_reward
@@ -28,19 +28,19 @@ COLUMNS = {
 
 
 def test_every_trainer_has_a_layout() -> None:
-    assert set(CONSUMERS) == set(COLUMNS) == set(get_args(Trainer))
+    assert set(LAYOUTS) == set(COLUMNS) == set(get_args(Trainer))
 
 
-@pytest.mark.parametrize("trainer", CONSUMERS)
+@pytest.mark.parametrize("trainer", LAYOUTS)
 def test_the_files_load_and_have_the_documented_columns(
     fake_store: Store, tmp_path: Path, trainer: Trainer
 ) -> None:
     import datasets
 
-    consumer, folder = CONSUMERS[trainer], tmp_path / "out"
+    suffix, launch, folder = LAYOUTS[trainer][1], launch_files(trainer), tmp_path / "out"
     counts = hand_over(fake_store, REF, trainer, folder)
-    kind = "parquet" if consumer.suffix == ".parquet" else "json"
-    file = str(folder / f"train{consumer.suffix}")
+    kind = "parquet" if suffix == ".parquet" else "json"
+    file = str(folder / f"train{suffix}")
     rows = datasets.load_dataset(kind, data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
     assert tuple(rows.column_names) == COLUMNS[trainer] and len(rows) == counts[Path(file).name]
     stored = fake_store.scan(REF, split="train").collect()
@@ -49,8 +49,8 @@ def test_the_files_load_and_have_the_documented_columns(
     if trainer in ("llama-factory", "axolotl"):
         assert rows[0]["chosen"] == stored["chosen"].to_list()[0][0]
     written = {file.name for file in folder.iterdir()}
-    assert written == {f"train{consumer.suffix}", f"test{consumer.suffix}", *consumer.launch}
-    for text in consumer.launch.values():  # every file and column that a launch names is there
+    assert written == {f"train{suffix}", f"test{suffix}", *launch}
+    for text in launch.values():  # every file and column that a launch names is there
         assert set(re.findall(r"(?:train|test)\.(?:jsonl|parquet)", text)) <= written
         assert set(re.findall(r"(?:_key[ =]|field_\w+: )(\w+)", text)) <= set(COLUMNS[trainer])
 
@@ -63,8 +63,8 @@ def test_scripts_pass_their_arguments_on(tmp_path: Path) -> None:
         (tmp_path / name).chmod(0o755)
     names = ("MODEL", "REWARD_MODEL", "TEMPLATE")
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | {name: f"my {name}" for name in names}
-    for trainer, consumer in CONSUMERS.items():
-        for file, text in consumer.launch.items():
+    for trainer in LAYOUTS:
+        for file, text in launch_files(trainer).items():
             if not file.endswith(".sh"):
                 continue
             script = tmp_path / f"{trainer}_{file}"
@@ -88,7 +88,7 @@ def test_a_relative_model_folder_is_one_of_where_the_script_is_called(tmp_path: 
     launcher = tmp_path / "python3"
     launcher.write_text('#!/bin/sh\npwd; for part; do echo "$part"; done\n')
     launcher.chmod(0o755)
-    (exported / "train.sh").write_text(CONSUMERS["verl"].launch["train_ppo.sh"])
+    (exported / "train.sh").write_text(launch_files("verl")["train_ppo.sh"])
     models = {"MODEL": "my model", "REWARD_MODEL": "./my reward", "CDPATH": str(tmp_path)}
     printed = subprocess.run(
         ["sh", "../exported/train.sh"],
@@ -104,21 +104,21 @@ def test_a_relative_model_folder_is_one_of_where_the_script_is_called(tmp_path: 
 
 
 def test_the_command_line_says_how_to_start(fake_store: Store, tmp_path: Path) -> None:
-    for trainer, consumer in CONSUMERS.items():
+    for trainer in LAYOUTS:
         out = tmp_path / trainer
         done = cli(
             "export", REF, "--to", trainer, "-o", str(out), "--root", str(fake_store.root), columns=300
         )
         *variables, shell, script = done.stdout.splitlines()[-1].removeprefix("next: ").split()
-        assert shell == "sh" and Path(script).parent == out and Path(script).name in consumer.launch
+        assert shell == "sh" and Path(script).parent == out and Path(script).name in launch_files(trainer)
         environment = {name.partition("=")[0] for name in variables}
         assert environment == set(re.findall(r"\$\{(\w+):\?", (out / Path(script).name).read_text("utf-8")))
 
 
 def test_descriptions_are_valid() -> None:
-    info = json.loads(CONSUMERS["llama-factory"].launch["dataset_info.json"])
+    info = json.loads(launch_files("llama-factory")["dataset_info.json"])
     assert {entry["file_name"] for entry in info.values()} == {"train.jsonl", "test.jsonl"}
-    assert yaml.safe_load(CONSUMERS["axolotl"].launch["dpo.yaml"])["learning_rate"] == 5e-7
+    assert yaml.safe_load(launch_files("axolotl")["dpo.yaml"])["learning_rate"] == 5e-7
 
 
 @pytest.mark.parametrize("name", ["chosen", "query_id"])
@@ -140,10 +140,10 @@ def test_a_hostile_text_reaches_no_command(store: Store, tmp_path: Path) -> None
     source.write_text(json.dumps({"prompt": text, "chosen": "yes", "rejected": "no"}))
     imported = cli("import", "preferences", str(source), "--version", "1.0.0", "--root", str(store.root))
     assert imported.returncode == 0, imported.stderr
-    for trainer, consumer in CONSUMERS.items():
-        folder = tmp_path / trainer
+    for trainer in LAYOUTS:
+        folder, launch = tmp_path / trainer, launch_files(trainer)
         hand_over(store, "comparisons@1.0.0", trainer, folder)
-        assert {name: (folder / name).read_text("utf-8") for name in consumer.launch} == consumer.launch
+        assert {name: (folder / name).read_text("utf-8") for name in launch} == launch
     row = pl.concat([pl.read_parquet(file) for file in (tmp_path / "verl").glob("*.parquet")]).row(
         0, named=True
     )
