@@ -14,7 +14,8 @@ MARK = "<!-- almost_data:"
 """Begins the comments that separate our part of a card on the Hub from what people wrote."""
 MAX_YAML = 1_000_000
 """Characters of a card's YAML, its aliases expanded."""
-_BLOCK = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(\r?\n|\Z)", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(\r?\n|\Z)", re.DOTALL | re.MULTILINE)
+"""A card's head; its first group is the YAML."""
 
 
 def with_front_matter(head: dict[str, Any], text: str) -> str:
@@ -30,7 +31,7 @@ def front_matter(text: str) -> dict[str, Any]:
     >>> front_matter("---\\nlicense: mit\\n---\\n# Card")
     {'license': 'mit'}
     """
-    block = _BLOCK.match(text)
+    block = BLOCK.match(text)
     if not block:
         raise InputError("no YAML between two lines of three dashes at its head: build or push the card anew")
     try:

@@ -65,7 +65,7 @@ VERBS = {
         "Show an example, the verdicts, the ledger and the recipe, or how far an unfinished build is.",
     ),
     "view": (
-        "view:view",
+        "sample:view",
         "Write an HTML page of rows: of a dataset, of a file, or what two versions differ in.",
     ),
     "verify": ("look:verify", "Check that manifest, card and files agree; exit code 1 if they do not."),

@@ -1,17 +1,23 @@
-"""The verb `sample`: rows of a dataset with their texts, kept or dropped, in the terminal."""
+"""The verbs `sample` and `view`: rows of a dataset in the terminal, and any preferences in a browser."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from ..arguments import check_count
 from ..datasets.ledger import rules
 from ..errors import InputError
-from ..store.samples import ANY, Selection
+from ..readers.preferences import parse_columns
+from ..store.diff import difference_page
+from ..store.samples import ANY, Selection, overview
 from ..store.samples import sample as draw_sample
+from ..store.sources import stored_ref
 from ..store.store import Store
+from ..viewer.preferences import preferences_page
 from .console import console, print_json, print_line
-from .options import ROOT, Json, Ref, Root
+from .options import ROOT, Columns, Json, Ref, Root
 from .rows import row_panel
 
 SELECTION = Selection()
@@ -39,10 +45,8 @@ def sample(
         if selection.id and row.config == "default":
             passed = ", ".join(entry.filter for entry in ledger) or "no filter"
             print_line(f"kept: it passed {passed}", "green")
-    notes = (
-        selected.notes if selected.matching else [*selected.notes, *_dropped_matches(store, ref, selection)]
-    )
-    for note in notes:
+    hints = [] if selected.matching else _dropped_matches(store, ref, selection)
+    for note in [*selected.notes, *hints]:
         print_line(note, "yellow")
     order = f"the largest {selection.sort} first" if selection.sort else f"drawn by seed {selection.seed}"
     counted = f"{len(selected.rows):,} of {selected.matching:,} {selected.unit} that match in {ref}"
@@ -58,3 +62,37 @@ def _dropped_matches(store: Store, ref: str, selection: Selection) -> list[str]:
     except InputError:  # It has no dropped rows, or they lack a column that the condition names.
         return []
     return [f"{matching:,} dropped rows match: --dropped {ANY} shows them"] if matching else []
+
+
+def view(
+    ref: Annotated[
+        str, Parameter(help="name@version, a name, or a file, folder or ORG/NAME[@REVISION] of preferences.")
+    ],
+    newer: Annotated[
+        str | None, Parameter(help="Another version: show the rows that it lost and gained.")
+    ] = None,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="HTML file to write.")] = None,
+    n: Annotated[int, Parameter(name=["--n", "-n"], help="Rows at most; more are sampled.")] = 5_000,
+    seed: Annotated[int, Parameter(help="Seed of the sample.")] = 0,
+    columns: Columns = None,
+    root: Root = ROOT,
+) -> None:
+    check_count("view.n", n)
+    store = Store(root)
+    stored = stored_ref(store, ref)
+    if stored and columns:
+        raise InputError(f"{stored}: a dataset of the store: leave out view.columns")
+    if newer and not stored:
+        raise InputError(f"{ref} {newer}: two versions of a dataset can be compared, files cannot")
+    if not stored:
+        page = preferences_page(ref, parse_columns(columns), n, seed)
+    elif newer:
+        page = difference_page(store, stored, store.resolve(newer), n, seed)
+    else:
+        page = overview(store, stored, n, seed)
+    name = page.title.replace("@", "-").replace(" ", "-")
+    file = page.save(out or Path(f"{name}.html"))
+    print_line(f"{file}: {page.about}")
+    print_line(f"  open {file.resolve().as_uri()}", "dim")

@@ -28,7 +28,6 @@ FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
 """Seconds before the second attempt, and the most that doubling makes of them."""
 MAX_BYTES = 16 << 20
 """Of an answer: no reply is so long."""
-_ERROR_CHARACTERS = 300
 _SECRET = re.compile(
     r"""\b(?:authorization|api[-_ ]?key(?: provided)?)["']?\s*[:=]\s*["']?(?:bearer\s+|basic\s+)?[^\s"',]+"""
     r"""|\b(?:bearer|basic)\s+[\w.~+/=*-]{8,}|\bsk-[^\s"',]+|(?<=//)[^/\s@]+@""",
@@ -191,7 +190,7 @@ def _retry_after(value: str) -> float | None:
     return wait if wait and wait > 0 else None
 
 
-def redacted(text: str, length: int = _ERROR_CHARACTERS, key: str | None = None) -> str:
+def redacted(text: str, length: int = 300, key: str | None = None) -> str:
     """One printable line without secrets, which are removed before the cut could halve one."""
     text = _SECRET.sub("[redacted]", text.replace(key, "[redacted]") if key else text)
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -129,10 +129,9 @@ class TransformersEngine:
 
     def _limits(self) -> tuple[int, int]:
         """Rows decoded at once, and the tokens beyond which none is added."""
-        on_gpu = self._device_and_dtype()[0].startswith("cuda")
-        return self.batch or (GPU_BATCH if on_gpu else BATCH), (
-            self.columns or (GPU_COLUMNS if on_gpu else COLUMNS)
-        )
+        is_gpu = self._device_and_dtype()[0].startswith("cuda")
+        batch, columns = (GPU_BATCH, GPU_COLUMNS) if is_gpu else (BATCH, COLUMNS)
+        return self.batch or batch, self.columns or columns
 
     def _load(self, model: Model) -> LoadedModel:
         import torch
@@ -163,9 +162,7 @@ class TransformersEngine:
         context = getattr(config, "max_position_embeddings", None)
         eos, turn_end = _eos(network, tokenizer), end_of_turn(tokenizer)
         chat_eos = eos if turn_end is None else eos | {turn_end}
-        return LoadedModel(
-            network=network, tokenizer=tokenizer, eos=eos, chat_eos=chat_eos, context=context, misfit=reason
-        )
+        return LoadedModel(network, tokenizer, eos, chat_eos, context, reason)
 
     def _decode(self, loaded: LoadedModel, requests: list[Request]) -> Iterator[Reply]:
         from .packed import decode

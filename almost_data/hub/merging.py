@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ..cards.front_matter import read_yaml
+from ..cards.front_matter import BLOCK, read_yaml
 from ..errors import InputError
 
 BEGIN = "<!-- almost_data: begin. A push writes this part anew: write above this line, or below its end. -->"
@@ -25,7 +25,6 @@ LINKS = ("base_model", "datasets", "source_datasets")
 """Keys that link repositories."""
 
 _OUR_KEYS = re.compile(rf"^{KEYS}(.*)\n", re.MULTILINE)
-_HEAD = re.compile(r"\ufeff?---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _MARK = re.compile(r"^[ \t]*<!-- almost_data: (begin|end|parents)\b.*$\n?", re.MULTILINE)
 
 Blocks = dict[str, str]
@@ -79,7 +78,7 @@ def merge(
 def _split(text: str) -> tuple[str, str]:
     """The YAML at the head, which may be empty, and the rest."""
     text = text.replace("\r\n", "\n")
-    head = _HEAD.match(text)
+    head = BLOCK.match(text)
     return (head[1], text[head.end() :]) if head else ("", text)
 
 

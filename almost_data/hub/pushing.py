@@ -51,7 +51,6 @@ class Pushed:
 class PushPlan:
     """What a push would do to an empty repository, worked out offline."""
 
-    ref: str
     repo: str
     kind: str
     tag: str
@@ -66,7 +65,7 @@ def plan(store: Store, ref: str, repo: str) -> PushPlan:
     card = artifact.card(None)
     tree = {path: file.stat().st_size for path, file in artifact.files.items()}
     tree |= {"README.md": len(card.encode())}
-    return PushPlan(ref, repo, artifact.manifest.kind, artifact.tag, dict(sorted(tree.items())), card)
+    return PushPlan(repo, artifact.manifest.kind, artifact.tag, dict(sorted(tree.items())), card)
 
 
 def push(

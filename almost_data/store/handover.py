@@ -53,7 +53,7 @@ LAYOUTS: dict[Trainer, tuple[Callable[[str, pl.LazyFrame], pl.LazyFrame], str]] 
     "llama-factory": (_turns, ".jsonl"),
     "axolotl": (_turns, ".jsonl"),
 }
-"""Trainer -> what makes its rows of the ref and the comparisons of a split, and the suffix of its data files."""
+"""Trainer -> what lays out its rows, from the ref and the comparisons of a split; its data files' suffix."""
 
 
 def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) -> dict[str, int]:

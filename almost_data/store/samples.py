@@ -98,12 +98,12 @@ def select(
     return draw(rows, n, selection.seed, _group(rows.collect_schema()))
 
 
-def examples(artifacts: Artifacts, manifest: Manifest, n: int, seed: int = 0) -> list[Row]:
-    """Rows of `n` queries, drawn by seed, one of each; the responses to a query are one row."""
+def examples(artifacts: Artifacts, manifest: Manifest, n: int) -> list[Row]:
+    """Rows of `n` queries, drawn by seed 0, one of each; the responses to a query are one row."""
     rows = with_texts(artifacts, manifest, "default")
     if "query_id" not in rows.collect_schema() or _group(rows.collect_schema()):
-        return sample(artifacts, manifest.ref, Selection(seed=seed), n).rows
-    frame, _ = draw(rows, n, seed, "query_id")
+        return sample(artifacts, manifest.ref, n=n).rows
+    frame, _ = draw(rows, n, 0, "query_id")
     return list(rows_of(manifest, frame.unique("query_id", keep="first", maintain_order=True)))
 
 
