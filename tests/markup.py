@@ -1,6 +1,7 @@
 """Hostile text, and a card as a browser shows it."""
 
 import re
+from collections.abc import Collection
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -30,6 +31,13 @@ NASTY = (
     "``odd ` ticks``",
     "long " * 4000,
 )
+
+
+OURS = {
+    *"h1 h2 p a br em strong code pre ul ol li blockquote details summary img".split(),
+    *"table thead tbody tr th td".split(),
+}
+"""Elements that cards have."""
 
 
 class Page(HTMLParser):
@@ -71,6 +79,26 @@ class Page(HTMLParser):
         return next(table for table in self.tables if table[0][0] == head)
 
 
+def assert_inert(text: str, headings: Collection[str], links: Collection[str] = ()) -> Page:
+    """Nothing hostile in a card became markup, a row, a heading or a sequence that a terminal obeys."""
+    body = text.split("\n---\n", 1)[1]
+    assert not re.search(r"[\x00-\x08\x1b\u202a-\u202e\u2066-\u2069]", body)
+    page = Page(text)
+    assert page.open == [], "an element is not closed"
+    assert {tag for tag, _ in page.tags} <= OURS
+    figures = re.findall(r"^!\[[^]]*\]\((plots/[^)]+)\)$", text, re.MULTILINE)
+    assert [attributes["src"] for tag, attributes in page.tags if tag == "img"] == figures
+    assert {attributes["href"] for tag, attributes in page.tags if tag == "a"} <= {*links}
+    assert all(attrs == {} for tag, attrs in page.tags if tag not in ("img", "a", "code", "th", "td"))
+    for table in page.tables:
+        assert {len(row) for row in table} == {len(table[0])}, "a cell broke its row"
+    assert page.headings == [heading for heading in headings if heading in page.headings], (
+        "a heading too much"
+    )
+    assert "49" not in re.findall(r"\{\{ ?7\*7 ?\}\} (\d+)", text)
+    return page
+
+
 def spoil(manifest: Manifest, nasty: str, ledger: list[Entry]) -> Manifest:
     config = dict(manifest.config)
     if "prompts" in config:
@@ -92,9 +120,7 @@ def spoil(manifest: Manifest, nasty: str, ledger: list[Entry]) -> Manifest:
     )
 
 
-def headings(name: str) -> list[str]:
+def headings(name: str, title: str = "") -> list[str]:
+    """The headings of a template, whose title is that of ALMoST's dataset of this name."""
     template = (Path(__file__).parents[1] / "cards" / f"{name}.md.jinja").read_text("utf-8")
-    return [
-        f"ALMoST {name} 0.1.0",
-        *re.findall("^## (.*)$", template, re.MULTILINE),
-    ]
+    return [title or f"ALMoST {name} 0.1.0", *re.findall("^## (.*)$", template, re.MULTILINE)]

@@ -29,26 +29,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     for arguments in (
         ["ratings", *RUN, "--rm", "fake/asis"],
         ["comparisons", *RUN, *BY_IDS, "--pairing", "all", "--ratings", "ratings@1.0.0"],
-        [
-            "demonstrations",
-            *RUN,
-            "--rm",
-            "fake/rm",
-            "--second-rm",
-            "fake/second",
-            "--turns",
-            "4",
-            "--preference",
-        ],
-        [
-            "community",
-            "--version",
-            "1.0.0",
-            "--source",
-            str(posts),
-            "--set",
-            "community.site=made-up.example",
-        ],
+        ["demonstrations", *RUN, *"--rm fake/rm --second-rm fake/second --turns 4 --preference".split()],
+        ["community", "--version", "1.0.0", "--source", str(posts), "--site", "made-up.example"],
     ):
         done = command.run("build", *arguments, "--root", str(root / "build"))
         assert done.returncode == 0, done.stderr

@@ -56,13 +56,6 @@ def test_every_dataset_has_its_figures(fake_store: store.Store, name: str) -> No
         assert pixels[0, 0, 3] == 0, "the ground is transparent, for light and dark pages"
 
 
-@pytest.mark.parametrize(("responders", "rows"), [(2, 1), (12, 50_000)])
-def test_any_number_of_responders_and_rows(responders: int, rows: int) -> None:
-    manifest, tables = comparisons(NAMES[:responders], rows)
-    figures = draw(manifest, tables)
-    assert "plots/lengths.png" in figures and "plots/funnel.png" in figures
-
-
 def test_a_figure_without_data_is_left_out() -> None:
     manifest, tables = comparisons(NAMES[:3], 0)
     assert draw(msgspec.structs.replace(manifest, ledger=[]), tables) == {}
@@ -71,7 +64,7 @@ def test_a_figure_without_data_is_left_out() -> None:
     assert draw(msgspec.structs.replace(manifest, name="responses"), {"rejected": pl.DataFrame()}) == {}
 
 
-@pytest.mark.parametrize(("responders", "rows"), [(0, 700), (2, 1), (12, 700)])
+@pytest.mark.parametrize(("responders", "rows"), [(0, 700), (2, 1), (12, 50_000)])
 def test_figures_of_what_the_texts_give_away(responders: int, rows: int) -> None:
     names = NAMES[:responders] or NAMES[:2]
     manifest, tables = comparisons(names, rows)
@@ -90,6 +83,7 @@ def test_figures_of_what_the_texts_give_away(responders: int, rows: int) -> None
     text = diagnose(plain if responders else plain.drop("chosen_responder", "rejected_responder"))
     measured = msgspec.structs.replace(manifest, diagnostics=manifest.diagnostics | {"text": text})
     figures = draw(measured, tables)
+    assert "plots/lengths.png" in figures and "plots/funnel.png" in figures
     assert names_of_figures(measured, tables) - names_of_figures(manifest, tables) == {
         "length_gap",
         "shortcuts",

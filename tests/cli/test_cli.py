@@ -455,15 +455,8 @@ def test_filters_of_a_dataset_that_exists_are_named_as_not_used(fake_store: Stor
         '[[{}.filters]]\nname = "{}"\ndescription = "Too long."\ndrop = "chosen_length > 9"\nunit = "pair"\n'
     )
     (tmp_path / "f.toml").write_text(rule.format("comparisons", "brief") + rule.format("filtered", "terse"))
-    words = (
-        "--config",
-        str(tmp_path / "f.toml"),
-        "--root",
-        str(fake_store.root),
-        "--dry-run",
-        "--version",
-        "0.9.0",
-    )
+    words = ("--config", str(tmp_path / "f.toml"), "--root", str(fake_store.root))
+    words += ("--dry-run", "--version", "0.9.0")
     build = cli("build", "filtered", "--from", "comparisons@0.1.0", *words)
     line = "not used: brief of comparisons.filters, since comparisons@0.1.0 exists without"
     assert build.returncode == 0 and line in build.stdout.splitlines()
@@ -517,17 +510,8 @@ def test_brackets_and_escape_sequences_are_text(tmp_path: Path) -> None:
     long = "A reply of more than fifty characters that ends as a reply should end"
     row = {"prompt": "\x1b[2Jclear?", "x": f"{long} \x1b]0;title\x07!", "y": f"[red]{long}[/b]."}
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
-    finished = cli(
-        "import",
-        "responses",
-        str(tmp_path / "a.jsonl"),
-        "--ladder",
-        "x,y",
-        "--version",
-        "1.0.0",
-        "--root",
-        root,
-    )
+    imported = ("import", "responses", str(tmp_path / "a.jsonl"), "--ladder", "x,y", "--version", "1.0.0")
+    finished = cli(*imported, "--root", root)
     assert finished.returncode == 0, finished.stderr
     done = cli("build", "comparisons", "--version", "1.0.0", "--root", root)
     assert done.returncode == 0, done.stderr

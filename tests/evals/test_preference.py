@@ -17,7 +17,6 @@ from almost_data.evals.result import Line, Result
 from almost_data.evals.results import results
 from almost_data.evals.subject import Subject
 from almost_data.generation import Model
-from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, importing, presets
 from almost_data.scoring.baselines import FunctionScorer
 from almost_data.store.store import Store
@@ -28,15 +27,9 @@ from tests.command import run as cli
 from tests.command import script
 from tests.evals.known import evaluated, frame
 from tests.jsonl import jsonl
-from tests.settings import with_settings
+from tests.settings import Real, with_settings
 from tests.tiny_models import save_tiny, save_tiny_reward
 from tests.training.rows import pair
-
-
-class Real(FakeEngine):
-    """The fake engine under another name, so that what it writes counts as real."""
-
-    name = "transformers"
 
 
 @pytest.fixture(scope="module")

@@ -349,13 +349,6 @@ def test_failures_are_counted_over_all_windows(tmp_path: Path, monkeypatch: pyte
         list(journaled(Counted(fail=frozenset("23")), tmp_path / "j2", max_failures=0.05).generate(REQUESTS))
 
 
-def test_a_key_is_that_of_the_whole_prompt() -> None:
-    request = REQUESTS[0]
-    assert key(replace(request, prefix="", text=request.prompt)) == key(request)
-    assert key(replace(request, prefix="he", text=request.prompt[2:])) == key(request)
-    assert key(replace(request, text="prompt 01")) != key(request)
-
-
 def test_a_journal_that_may_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the store of a colleague: nothing can be written beside it."""
     path = tmp_path / "j"

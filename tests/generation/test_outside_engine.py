@@ -24,33 +24,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check(folder: Path, name: str) -> None:
-    """The dataset that was built in the folder has the engine's text, and its manifest the engine."""
-    store = Store(folder / "build")
-    engine = store.manifest("responses@0.1.0").environment["engine"]
-    assert engine["name"] == "capitals"
-    assert engine["settings"] == {"repeat": 3, "mark": "."}
-    texts = store.scan("responses@0.1.0").collect()["response"]
-    assert len(texts) and all(text.isupper() for text in texts.str.head(8)), name
-
-
-def test_it_is_short_and_needs_the_public_api_alone() -> None:
-    lines = FILE.read_text("utf-8").splitlines()
-    assert len(lines) < 60
-    assert [line for line in lines if "almost_data" in line and "import" in line] == [
-        "from almost_data import InputError, Model, Reply, Request, cut_at_stop"
-    ]
-
-
-OPTIONS = ("--set", "engine.repeat=3", "--set", 'engine.mark="."')
-
-
-def test_build_runs_a_file(folder: Path) -> None:
-    done = command.run(*BUILD, "--engine", "my_engine.py:ENGINE", *OPTIONS, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    check(folder, "file")
-
-
 @pytest.mark.wheel
 def test_an_installed_package_offers_it_by_name(folder: Path) -> None:
     """In a process of its own, because the command line reads the entry points as it starts."""
@@ -61,7 +34,7 @@ def test_an_installed_package_offers_it_by_name(folder: Path) -> None:
     (metadata / "entry_points.txt").write_text("[almost_data.engines]\ncapitals = capitals_package:ENGINE\n")
     path = os.pathsep.join([str(folder / "site"), str(Path(almost_data.__file__).parents[1])])
     done = subprocess.run(
-        [sys.executable, "-m", "almost_data", *BUILD, "--engine", "capitals", *OPTIONS],
+        [sys.executable, "-m", "almost_data", *BUILD, "--engine", "capitals", "--set", "engine.repeat=3"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
@@ -69,7 +42,11 @@ def test_an_installed_package_offers_it_by_name(folder: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    check(folder, "entry point")
+    store = Store(folder / "build")
+    engine = store.manifest("responses@0.1.0").environment["engine"]
+    assert (engine["name"], engine["settings"]) == ("capitals", {"repeat": 3, "mark": "!"})
+    texts = store.scan("responses@0.1.0").collect()["response"]
+    assert len(texts) and all(text.isupper() for text in texts.str.head(8))
 
 
 @pytest.mark.parametrize(

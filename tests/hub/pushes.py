@@ -11,7 +11,6 @@ from huggingface_hub import HfApi
 
 from almost_data import hub
 from almost_data.cards.front_matter import front_matter, viewer
-from almost_data.generation.fake import FakeEngine
 from almost_data.hub import artifact
 from almost_data.store.store import Store
 from tests.command import at_hub, run
@@ -20,12 +19,6 @@ from tests.hub_server import Hub
 REPO, PAIRS, COPY, FOREIGN, MODEL = (
     f"ORG/{name}" for name in ("responses", "comparisons", "copy", "foreign", "rm")
 )
-
-
-class Real(FakeEngine):
-    """The fake engine under another name; nothing is asked of it here."""
-
-    name = "transformers"
 
 
 def api(server: Hub, token: str | bool | None = None) -> HfApi:

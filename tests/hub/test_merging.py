@@ -17,9 +17,10 @@ from almost_data.hub import merging
 from almost_data.run import build, importing, presets
 from almost_data.store.store import Store
 from tests import trained
-from tests.hub.pushes import COPY, PAIRS, REPO, Real, api, push, stranger
+from tests.hub.pushes import COPY, PAIRS, REPO, api, push, stranger
 from tests.hub_server import Hub
 from tests.jsonl import jsonl
+from tests.settings import Real
 from tests.tiny_models import save_tiny_reward
 
 

@@ -11,12 +11,12 @@ import pytest
 from huggingface_hub import HfApi
 
 from almost_data import hub
-from almost_data.generation.fake import FakeEngine
 from almost_data.run import build, importing, presets
 from almost_data.store.store import Store
 from tests import hub_server
 from tests.hub_server import TOKEN, Hub
 from tests.jsonl import jsonl
+from tests.settings import Real
 from tests.tiny_models import REWARD_TEMPLATE, save_tiny, save_tiny_reward, tiny_tokenizer
 
 pytestmark = pytest.mark.wheel
@@ -35,12 +35,6 @@ def loaded(*config, **how):
 at = {"revision": "v1.0.0"}
 """
 """What scripts of strangers begin with: the rows of a dataset as one hash, by plain means."""
-
-
-class Real(FakeEngine):
-    """The fake engine under another name; nothing is asked of it here."""
-
-    name = "transformers"
 
 
 class Stranger:

@@ -15,14 +15,10 @@ from almost_data.store.diff import diff
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
 from tests.schema import builder
-from tests.settings import config_of, fake, fake_tiny, with_settings
+from tests.settings import Real, config_of, fake, fake_tiny, with_settings
 
 
-class RealLooking(FakeEngine):
-    """The fake engine under another name, as if it ran the preset's own models."""
-
-    name = "transformers"
-
+class RealLooking(Real):
     def resolve(self, model: Model) -> Model:
         return Model(model.id, "abc")
 

@@ -25,14 +25,8 @@ from almost_data.store.verify import verify
 from tests import trained
 from tests.forged import edit, write_manifest
 from tests.jsonl import jsonl
-from tests.settings import config_of, fake_tiny
+from tests.settings import Real, config_of, fake_tiny
 from tests.tiny_models import save_tiny_reward
-
-
-class Real(FakeEngine):
-    """The fake engine under another name, so that the preset's names stay."""
-
-    name = "transformers"
 
 
 @pytest.fixture(scope="module")

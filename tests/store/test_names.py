@@ -22,6 +22,8 @@ def versions(tmp_path: Path) -> Store:
 def test_a_name_alone_is_its_highest_version_without_a_suffix(versions: Store) -> None:
     assert versions.resolve("queries") == "queries@0.10.0"
     assert versions.resolve("queries@0.2.0") == "queries@0.2.0"
+    numbers = [ref.partition("@")[2] for ref in versions.refs()]
+    assert numbers == ["0.2.0", "0.9.0", "0.10.0-rc", "0.10.0", "0.11.0-rc"]
 
 
 def test_a_version_is_written_without_a_v() -> None:
