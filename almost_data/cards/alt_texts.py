@@ -15,21 +15,42 @@ MOST = 12
 
 def alt_texts(manifest: Manifest) -> dict[str, str]:
     """Path of a figure -> its text, as far as the manifest has the numbers."""
-    texts = {"funnel": _funnel(manifest.ledger)} | _of_training(manifest.diagnostics)
-    for key, name, describe in (
-        ("mean_chosen_chars", "lengths", _lengths),
-        ("mean_prompt_chars", "query_lengths", _query_lengths),
-        ("responders", "response_lengths", _response_lengths),
-        ("ladder_pairs", "ratings", _ratings),
-        ("best_of_n", "best_of_n", _best_of_n),
-        ("best_of_n", "scores", _scores),
-    ):
-        if manifest.diagnostics.get(key):
-            texts[name] = describe(manifest.diagnostics)
-    text = manifest.diagnostics.get("text") or {}
+    diagnostics = manifest.diagnostics
+    texts = {"funnel": _funnel(manifest.ledger), **_of_data(diagnostics), **_of_training(diagnostics)}
+    return {f"plots/{name}.png": words for name, words in texts.items() if words}
+
+
+def _of_data(diagnostics: Diagnostics) -> dict[str, str]:
+    """The figures of a dataset."""
+    texts = {}
+    if diagnostics.get("mean_chosen_chars"):
+        chosen, rejected = (f"{diagnostics[f'mean_{side}_chars']:,.0f}" for side in ("chosen", "rejected"))
+        texts["lengths"] = (
+            f"Lengths of both sides: a mean of {chosen} characters for chosen, {rejected} for rejected."
+        )
+    if mean := diagnostics.get("mean_prompt_chars"):
+        texts["query_lengths"] = f"Lengths of the queries: a mean of {mean:,.0f} characters."
+    responders = diagnostics.get("responders")
+    if responders and isinstance(responders, dict):  # comparisons and ratings have a list of other numbers
+        means = [f"{name} {row['mean_chars']:,.0f}" for name, row in responders.items()]
+        texts["response_lengths"] = f"Mean length of the responses in characters: {_listed(means)}."
+    if responders and diagnostics.get("ladder_pairs"):
+        means = [f"{row['responder']} {row['mean_rating']:.3g}" for row in responders]
+        texts["ratings"] = f"Mean rating of the responses: {_listed(means)}."
+    best = diagnostics.get("best_of_n") or {}
+    if curve := best.get("curve"):
+        points = [f"best of {p['n']}: {p['score']:.3g}, {p['characters']:,.0f} characters" for p in curve]
+        ends = points if len(points) < 3 else [points[0], points[-1]]
+        texts["best_of_n"] = f"Expected score and length of the {_listed(ends)}."
+    if scores := best.get("scores"):
+        all_replies, picked = scores["mean"], scores["chosen_mean"]
+        texts["scores"] = (
+            f"Scores: a mean of {all_replies:.3g} for all replies, {picked:.3g} for picked ones."
+        )
+    text = diagnostics.get("text") or {}
     if text.get("rows"):
         texts |= {"length_gap": _length_gap(text), "shortcuts": _shortcuts(text)}
-    return {f"plots/{name}.png": words for name, words in texts.items() if words}
+    return texts
 
 
 def _of_training(diagnostics: Diagnostics) -> dict[str, str]:
@@ -63,46 +84,6 @@ def _reward_path(path: RewardPath) -> str:
         for name, (step, across, reward) in points.items()
     ]
     return f"{path.title}: {', '.join(words)}. It is drawn over the {path.axis}."
-
-
-def _lengths(diagnostics: Diagnostics) -> str:
-    chosen, rejected = (diagnostics[f"mean_{side}_chars"] for side in ("chosen", "rejected"))
-    return (
-        f"Lengths of both sides: a mean of {chosen:,.0f} characters for chosen, {rejected:,.0f} for rejected."
-    )
-
-
-def _query_lengths(diagnostics: Diagnostics) -> str:
-    return f"Lengths of the queries: a mean of {diagnostics['mean_prompt_chars']:,.0f} characters."
-
-
-def _response_lengths(diagnostics: Diagnostics) -> str:
-    """Of responses alone: in comparisons and ratings, `responders` is a list of other numbers."""
-    responders = diagnostics["responders"]
-    if not isinstance(responders, dict):
-        return ""
-    means = [f"{name} {row['mean_chars']:,.0f}" for name, row in responders.items()]
-    return f"Mean length of the responses in characters: {_listed(means)}."
-
-
-def _ratings(diagnostics: Diagnostics) -> str:
-    means = [f"{row['responder']} {row['mean_rating']:.3g}" for row in diagnostics["responders"]]
-    return f"Mean rating of the responses: {_listed(means)}."
-
-
-def _best_of_n(diagnostics: Diagnostics) -> str:
-    curve = diagnostics["best_of_n"].get("curve") or []
-    points = [f"best of {p['n']}: {p['score']:.3g}, {p['characters']:,.0f} characters" for p in curve]
-    ends = points if len(points) < 3 else [points[0], points[-1]]
-    return f"Expected score and length of the {_listed(ends)}." if points else ""
-
-
-def _scores(diagnostics: Diagnostics) -> str:
-    scores = diagnostics["best_of_n"].get("scores") or {}
-    if not scores:
-        return ""
-    all_replies, picked = scores["mean"], scores["chosen_mean"]
-    return f"Scores: a mean of {all_replies:.3g} for all replies, {picked:.3g} for picked ones."
 
 
 def _funnel(ledger: Iterable[Entry]) -> str:

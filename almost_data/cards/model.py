@@ -1,15 +1,13 @@
 """manifest -> README.md of a trained model."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
+from ..datasets.config import HUB_ID
 from ..datasets.manifest import Manifest
 from .alt_texts import alt_texts
 from .card import card_settings, follows_paper, lineage, page
 from .front_matter import with_front_matter
-
-_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def render_model(
@@ -53,8 +51,8 @@ def recipe_name(manifest: Manifest) -> str:
 
 def _model_head(manifest: Manifest, recipe: str, is_almost: bool) -> dict[str, Any]:
     base, dataset = manifest.config["base"]["id"], manifest.config["dataset"]["ref"].partition("@")[0]
-    on_hub: dict[str, Any] = {"base_model": base} if _HUB.fullmatch(base) else {}
-    on_hub |= {"datasets": [dataset]} if _HUB.fullmatch(dataset) else {}
+    on_hub: dict[str, Any] = {"base_model": base} if HUB_ID.fullmatch(base) else {}
+    on_hub |= {"datasets": [dataset]} if HUB_ID.fullmatch(dataset) else {}
     tags = [*["almost"] * is_almost, "almost_data", "trl", recipe, *["reward-model"] * (recipe == "rm")]
     return {
         **card_settings(manifest),

@@ -130,21 +130,13 @@ def _upstream(builder: Builder) -> list[Builder]:
     return upstream
 
 
-def assignments(section: str, values: Mapping[str, Any]) -> list[str]:
-    """Settings that flags give, as `--set` would."""
-    return [
-        f"{section}.{name}={json.dumps(value, ensure_ascii=False)}"
-        for name, value in values.items()
-        if value is not None
-    ]
-
-
 def build(builder: Builder, options: Any, name: str) -> None:
     """Build a dataset, or say what that would take."""
-    settings = {flag: getattr(options, flag) for flag in builder.flags}
+    settings = {flag: value for flag in builder.flags if (value := getattr(options, flag)) is not None}
+    as_set = [f"{builder.name}.{flag}={json.dumps(settings[flag], ensure_ascii=False)}" for flag in settings]
     common = {field.name for field in fields(options)} & {field.name for field in fields(RunOptions)}
     values = {option: getattr(options, option) for option in common}
-    values["assignments"] = [*options.assignments, *assignments(builder.name, settings)]
+    values["assignments"] = [*options.assignments, *as_set]
     reason = ""
     if "engine" in values and values["engine"] is None:
         values["engine"], reason = engines.default()

@@ -10,8 +10,8 @@ from cyclopts import Parameter
 
 from ..errors import InputError
 from ..generation.journal_file import status
+from ..store.export import Trainer, hand_over, launch_files
 from ..store.export import export as write_rows
-from ..store.handover import Trainer, hand_over, launch_files
 from ..store.removal import plan, remove
 from ..store.store import Store
 from .console import byte_size, print_line

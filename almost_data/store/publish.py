@@ -172,10 +172,9 @@ def publish(
 ) -> Manifest:
     """Write an artifact, whole or not at all, and return its manifest. The caller holds its lock.
 
-    An empty one of that name is replaced.
-
-    `parents` are the manifests of what it was made from; their models and notes are handed down. `render`
-    makes README.md and figures, by relative path. Raises ValueError for a ledger that loses rows.
+    An empty one of that name is replaced. `parents` are the manifests of what it was made from; their models
+    and notes are handed down. `render` makes README.md and figures, by relative path. Raises ValueError for a
+    ledger that loses rows.
     """
     store.check_place(draft.ref, draft.kind)
     check_ledger(record.ledger)

@@ -53,10 +53,7 @@ def check_rows(store: Store, manifest: Manifest, unreadable: Collection[str]) ->
 
 
 def _read(folder: Path, config: str, manifest: Manifest, hasher: RowHasher) -> Iterator[str]:
-    """Hash a config's rows in parts that fit in memory, and yield what is wrong with their numbers.
-
-    A damaged or hostile file can make it raise any exception.
-    """
+    """Hash a config's rows in parts that fit in memory, and yield what is wrong with their numbers."""
     counts, table = manifest.counts[config], manifest.table(config)
     schema = arrow_schema(table)
     groups: list[parquet.Group] = []

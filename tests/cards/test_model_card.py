@@ -59,15 +59,15 @@ def test_a_card_says_what_was_measured(recipe: str) -> None:
     assert [heading for heading in page.headings if heading in sections] == sections
     for figure in FIGURES[recipe]:
         assert f"](plots/{figure}.png)" in text
-    for words in (
+    facts = (
         "ORG/tiny-llama",
         "1,234",
         trained.TEMPLATE,
         "python recipes/rm.py",
         manifest.digest[:16],
         "float32",
-    ):
-        assert words in text
+    )
+    assert all(words in text for words in facts)
     assert page.table("setting")[1] == ["max_length", "1024", "512"]
     assert page.table("check")[2] == ["length", "warn", "66", "5.0%", "66 are too long."]
     assert page.table("stage")[1][3:] == ["1,300", "1,234", "66", "0"]

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from almost_data.errors import InputError
-from almost_data.store.handover import LAYOUTS, Trainer, hand_over, launch_files
+from almost_data.store.export import LAYOUTS, Trainer, hand_over, launch_files
 from almost_data.store.store import Store
 from tests.command import run as cli
 from tests.tiny_models import save_tiny_reward
@@ -128,7 +128,7 @@ def test_comparisons_of_another_shape_are_refused(
     """The builder of another package may have sides that are text: a last letter is no turn."""
     rows = fake_store.scan(REF)
     rows = rows.with_columns(chosen=pl.lit("a text")) if name == "chosen" else rows.drop(name)
-    monkeypatch.setattr("almost_data.store.handover.with_texts", lambda *_: rows)
+    monkeypatch.setattr("almost_data.store.export.with_texts", lambda *_: rows)
     with pytest.raises(InputError, match=f"no such column {name}"):
         hand_over(fake_store, REF, "verl", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -33,14 +33,7 @@ from tests.tiny_models import save_tiny_reward
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a trainer leaves: a tiny reward model, and files beside it that are no part of it."""
     trained_folder = save_tiny_reward(tmp_path_factory.mktemp("trained"))
-    for name in (
-        "training_args.bin",
-        "optimizer.pt",
-        "trainer_state.json",
-        "README.md",
-        "manifest.json",
-        "x.py",
-    ):
+    for name in "training_args.bin optimizer.pt trainer_state.json README.md manifest.json x.py".split():
         (trained_folder / name).write_bytes(b"{}")
     (trained_folder / "checkpoint-5").mkdir()
     shutil.copy(trained_folder / "model.safetensors", trained_folder / "checkpoint-5")
@@ -223,15 +216,8 @@ def test_list_show_and_lineage_of_models(store: Store, tmp_path: Path, printed: 
         main(["show", ref, "--root", str(store.root)])
         assert "learning_rate" in printed.getvalue() and "ORG/tiny-llama" in printed.getvalue()
         if ref == "rm@0.1.0":
-            for words in (
-                "held-out split",
-                "64.5% to 72.1%",
-                "surface",
-                "within 10%",
-                "7B-HHH-1shot",
-                "66 are",
-            ):
-                assert words in printed.getvalue()
+            details = ("held-out split", "64.5% to 72.1%", "surface", "within 10%", "7B-HHH-1shot", "66 are")
+            assert all(words in printed.getvalue() for words in details)
         else:
             assert "held out" in printed.getvalue() and "1.9 to 2.5" in printed.getvalue()
     printed.truncate(0)

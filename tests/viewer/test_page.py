@@ -30,19 +30,10 @@ def embedded(page: Page) -> dict[str, object]:
 
 
 def hostile_page() -> Page:
-    rows = [
-        Row(
-            text,
-            text,
-            text,
-            ({"role": text, "content": text},),
-            (Side(text, text, text, 1.0),),
-            text,
-            {text: text},
-            {text: text},
-        )
-        for text in NASTY
-    ]
+    rows = []
+    for text in NASTY:
+        turn, side, pair = {"role": text, "content": text}, Side(text, text, text, 1.0), {text: text}
+        rows.append(Row(text, text, text, (turn,), (side,), text, pair, pair))
     return Page(NASTY[0], NASTY[1], rows, sentences=dict(zip(NASTY, NASTY, strict=True)))
 
 

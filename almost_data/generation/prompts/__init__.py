@@ -77,9 +77,7 @@ def ask(messages: Sequence[Message], role: str = "assistant") -> str:
 
 def load(prompt: str) -> Prompt:
     """A shipped prompt by name, or a file in the same format by path. InputError names file and line."""
-    names = ", ".join(SHIPPED)
-    text = shipped(prompt) if prompt in SHIPPED else _read(prompt, f"no prompt {prompt!r}: give {names} or")
-    return parse(text, prompt)
+    return parse(_read(prompt, "prompt", SHIPPED), prompt)
 
 
 def parse(text: str, name: str) -> Prompt:
@@ -112,10 +110,7 @@ def seeds(source: str = "seeds") -> tuple[str, tuple[str, ...]]:
 
     The file's first line is `### Instruction: ...`, every other line is one seed.
     """
-    is_shipped = source in SEEDS
-    names = ", ".join(SEEDS)
-    text = shipped(source) if is_shipped else _read(source, f"no seeds {source!r}: give {names} or")
-    instruction, *lines = text.splitlines() or [""]
+    instruction, *lines = _read(source, "seeds", SEEDS).splitlines() or [""]
     queries = tuple(line.strip() for line in lines if line.strip())
     if not instruction.startswith("### Instruction:") or not queries:
         raise InputError(f"{source}:1: write '### Instruction: ...' first, then one seed query a line")
@@ -136,10 +131,13 @@ def shipped(name: str) -> str:
     return resources.files(__name__).joinpath(f"{name}.txt").read_text("utf-8")
 
 
-def _read(path: str, missing: str) -> str:
+def _read(source: str, kind: str, names: Sequence[str]) -> str:
+    """The text of a shipped file by name, or of a user's by path."""
+    if source in names:
+        return shipped(source)
     try:
-        if Path(path).is_file():
-            return inputs.read_text(Path(path))
+        if Path(source).is_file():
+            return inputs.read_text(Path(source))
     except OSError as error:  # a path that is too long
-        raise InputError(f"{path[:80]}: cannot be read: {error.strerror}") from None
-    raise InputError(f"{missing} the path of a text file")
+        raise InputError(f"{source[:80]}: cannot be read: {error.strerror}") from None
+    raise InputError(f"no {kind} {source!r}: give {', '.join(names)} or the path of a text file")
