@@ -96,16 +96,11 @@ class OpenAIEngine:
 
     def addresses(self, model: str) -> list[str]:
         """Those that may have a model, each once; asks no server."""
-        named = [server.url for server in self._servers if served_name(model, server.models)]
-        return list(dict.fromkeys(named or [server.url for server in self._servers if not server.models]))
+        return list(dict.fromkeys(server.url for server in self._candidates(model)))
 
     def price(self, model: str) -> Price | None:
         """The highest price of a model, if one is given; asks no server."""
-        prices = [
-            server.price
-            for server in self._servers
-            if server.price and (served_name(model, server.models) or not server.models)
-        ]
+        prices = [server.price for server in self._candidates(model) if server.price]
         return max(prices, key=lambda price: price.input + price.output, default=None)
 
     def settings(self) -> dict[str, Any]:
@@ -231,12 +226,15 @@ class OpenAIEngine:
             self._listed[server] = self._list_models(server)
         return server.models or self._listed[server]
 
+    def _candidates(self, model: str) -> list[Server]:
+        """The servers that name the model; where none does, those that name no model."""
+        named = [server for server in self._servers if served_name(model, server.models)]
+        return named or [server for server in self._servers if not server.models]
+
     def _serving(self, model: str) -> list[Server]:
         """The servers that have the model; only where none names it are others asked for their lists."""
-        named = [server for server in self._servers if served_name(model, server.models)]
-        if servers := named or [
-            server for server in self._servers if served_name(model, self._models(server))
-        ]:
+        candidates = self._candidates(model)
+        if servers := [server for server in candidates if served_name(model, self._models(server))]:
             return servers
         names = self.names()
         served = ", ".join(redacted(id, 100) for id in names[:_NAMES_SHOWN]) or "nothing"
