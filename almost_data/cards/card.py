@@ -28,8 +28,6 @@ from .front_matter import viewer, with_front_matter
 
 FOLDERS = (Path(__file__).parent / "templates", Path(__file__).parents[2] / "cards")
 """Templates in the wheel, and in a checkout."""
-SEED = 0
-"""Of the examples."""
 
 
 def render(
@@ -105,7 +103,7 @@ def _random_rows(
     if query_id is not None:
         return rows.filter(pl.col("query_id") == query_id).sort(key).head(count).rows(named=True)
     values = rows[key[0]].unique().sort()
-    places = random.Random(SEED).sample(range(len(values)), min(count, len(values)))
+    places = random.Random(0).sample(range(len(values)), min(count, len(values)))
     return [
         row
         for place in places

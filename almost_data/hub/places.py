@@ -1,12 +1,10 @@
 """Where artifacts of a store are on the Hub: `<root>/hub/name@version.json`, written by push and pull."""
 
-import os
 from typing import Literal
 
 import msgspec
 
 from ..errors import InputError
-from ..store.files import write_file
 from ..store.names import parse_ref
 from ..store.store import Store
 
@@ -39,6 +37,5 @@ def remember(store: Store, ref: str, location: Place) -> None:
     """Record where `ref` is on the Hub."""
     file = store.root / "hub" / f"{ref}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with store.scratch(f"{ref}.place") as staging:
-        write_file(staging / file.name, msgspec.json.format(msgspec.json.encode(location), indent=2) + b"\n")
-        os.replace(staging / file.name, file)
+    content = msgspec.json.format(msgspec.json.encode(location), indent=2) + b"\n"
+    store.replace(file, content, f"{ref}.place")

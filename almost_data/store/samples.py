@@ -162,14 +162,14 @@ def with_texts(artifacts: Artifacts, manifest: Manifest, config: str) -> pl.Lazy
     )
     names = manifest.table(config).names
     sources = [*artifacts.ancestors(manifest), manifest]
-    for column, key in _absent_texts(names).items():
+    for column, key in absent_texts(names).items():
         columns = PROMPTS[1:] if column == "prompt" else ("response",)
         lookup = _lookup(artifacts, sources, key.removeprefix("chosen_").removeprefix("rejected_"), columns)
         rows = _joined(rows, column, key, lookup)
     return rows
 
 
-def _absent_texts(names: Iterable[str]) -> dict[str, str]:
+def absent_texts(names: Iterable[str]) -> dict[str, str]:
     """The columns of texts that a table replaces by ids -> the column of ids."""
     names, texts = set(names), {}
     if "query_id" in names and not {*PROMPTS} & names:
@@ -295,9 +295,7 @@ def draw(rows: pl.LazyFrame, n: int, seed: int, group: str | None = None) -> tup
 def rows_of(manifest: Manifest, frame: pl.DataFrame) -> Iterator[Row]:
     """The rows of a frame as people look at them; the responses to a query are one."""
     tables = {config: manifest.table(config) for config in frame["config"].unique()}
-    columns = {
-        config: [*table.names, *_absent_texts(table.names), *ADDED] for config, table in tables.items()
-    }
+    columns = {config: [*table.names, *absent_texts(table.names), *ADDED] for config, table in tables.items()}
     if _group(frame.columns):
         ordered = frame.sort("query_id", maintain_order=True).iter_rows(named=True)
         for _, replies in groupby(ordered, lambda record: record["query_id"]):

@@ -344,8 +344,12 @@ class Store:
             text = render(manifest, figures, present)
             if text == present:
                 return False
-            with self.scratch(f"{ref}.card") as staging:
-                write_file(staging / CARD, text.encode())
-                os.replace(staging / CARD, folder / CARD)
-                sync(folder)
+            self.replace(folder / CARD, text.encode(), f"{ref}.card")
         return True
+
+    def replace(self, file: Path, content: bytes, name: str) -> None:
+        """Write a file, whole or not at all, by way of the scratch folder of this name."""
+        with self.scratch(name) as staging:
+            write_file(staging / file.name, content)
+            os.replace(staging / file.name, file)
+            sync(file.parent)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -120,15 +119,8 @@ def test_a_terminal_without_unicode_gets_other_characters(tmp_path: Path) -> Non
 def test_build_prints_funnel_examples_folders_and_next_commands(tmp_path: Path) -> None:
     done = cli("build", "comparisons", "--engine", "fake", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for text in (
-        "comparisons@0.1.0",
-        "chosen_too_short",
-        "comparison ",
-        "build/comparisons/0.1.0",
-        "Next",
-        "fake engine",
-    ):
-        assert text in done.stdout
+    assert "comparisons@0.1.0" in done.stdout and "build/comparisons/0.1.0" in done.stdout
+    assert "chosen_too_short" in done.stdout and "comparison " in done.stdout and "fake engine" in done.stdout
     again = cli("build", "comparisons", "--engine", "fake", cwd=tmp_path)
     assert again.stdout.count("was there") == 3
     for line in done.stdout.partition("Next\n")[2].strip().splitlines():
@@ -199,12 +191,8 @@ def test_list_show_lineage_verify_take_the_root_before_or_after_the_verb(fake_st
     assert "queries@0.1.0" in cli("list", "--root", root).stdout
     assert "chosen_too_short" in cli("--root", root, "show", "comparisons@0.1.0").stdout
     tree = cli("--root", root, "lineage", "comparisons@0.1.0").stdout
-    assert (
-        tree.index("comparisons@")
-        < tree.index("responses@")
-        < tree.index("queries@")
-        < tree.index("seed queries")
-    )
+    places = [tree.index(name) for name in ("comparisons@", "responses@", "queries@", "seed queries")]
+    assert places == sorted(places)
     assert cli("verify", "responses@0.1.0", "--root", root).returncode == 0
 
 
@@ -313,9 +301,8 @@ def test_an_option_that_is_missing_is_named(tmp_path: Path) -> None:
     assert "-o requires an argument" in done.stderr
 
 
-def test_one_damaged_manifest_does_not_hide_the_rest(fake_store: Store, tmp_path: Path) -> None:
-    shutil.copytree(fake_store.root, tmp_path / "build")
-    (tmp_path / "build" / "queries" / "0.1.0" / "manifest.json").write_text("{}")
+def test_one_damaged_manifest_does_not_hide_the_rest(copy: Store, tmp_path: Path) -> None:
+    (copy.path("queries@0.1.0") / "manifest.json").write_text("{}")
     done = cli("list", cwd=tmp_path)
     assert done.returncode == 0
     assert "damaged" in done.stdout and "comparisons@0.1.0" in done.stdout
@@ -361,9 +348,7 @@ def test_a_builder_in_a_file_is_a_command(tmp_path: Path, capsys: pytest.Capture
     text = " ".join(capsys.readouterr().out.split())
     assert "Words as they were given." in text and "--word STR... A word to echo." in text
     assert "--engine" not in text
-    assert "no such file" in cli("build", "nowhere.py:BUILDER").stderr
     assert "name the object in it too, as nowhere.py:BUILDER" in cli("build", "nowhere.py").stderr
-    assert "has no 'OTHER'" in cli("build", f"{tmp_path / 'echo.py'}:OTHER", "--help").stderr
 
 
 @pytest.mark.parametrize(
@@ -388,9 +373,8 @@ def test_settings_in_errors_are_shown_as_the_flags_of_the_command(
     assert app.name_flags(setting, command.split()) == flag
 
 
-def test_a_name_alone_is_its_newest_version(fake_store: Store, tmp_path: Path) -> None:
-    root = ("--root", str(tmp_path / "build"))
-    shutil.copytree(fake_store.root, tmp_path / "build")
+def test_a_name_alone_is_its_newest_version(copy: Store) -> None:
+    root = ("--root", str(copy.root))
     build = ("build", "comparisons", "--engine", "fake", *root)
     rebuilt = cli(*build, "--version", "0.10.0", "--from", "responses", "--set", "comparisons.min_chars=60")
     assert rebuilt.returncode == 0, rebuilt.stderr
@@ -398,7 +382,7 @@ def test_a_name_alone_is_its_newest_version(fake_store: Store, tmp_path: Path) -
     assert "comparisons@0.10.0: manifest" in cli("verify", "comparisons", *root).stdout
     assert cli("lineage", "comparisons", *root).stdout.startswith("comparisons@0.10.0")
     assert "min_chars: 50 -> 60" in cli("diff", "comparisons@0.1.0", "comparisons", *root).stdout
-    card = (Store(tmp_path / "build").path("comparisons@0.10.0") / "README.md").read_text("utf-8")
+    card = copy["comparisons@0.10.0"].card
     assert "--from responses@0.1.0" in card, "the card's command is that of these very parents"
 
 

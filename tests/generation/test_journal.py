@@ -24,8 +24,6 @@ from almost_data.generation.journal_file import (
     prune,
     status,
 )
-from almost_data.store.store import Store
-from tests import command
 from tests.waiting import Clock, killed_after, until
 
 REQUESTS = [
@@ -268,24 +266,6 @@ print(len(list(journaled(Slow(), Path({str(tmp_path / "j")!r})).generate(REQUEST
     assert set(answered + rest) == {request.id for request in REQUESTS}
     # Each kill costs what came since the last commit.
     assert len(answered + rest) <= 200 + 4 * 64
-
-
-def test_a_build_finds_the_replies_of_another_one(tmp_path: Path) -> None:
-    for limit in ("10", "20"):
-        build = ("build", "comparisons", "--engine", "fake", "--limit", limit, "--version", f"0.{limit}.0")
-        assert command.run(*build, cwd=tmp_path).returncode == 0
-    store = Store(tmp_path / "build")
-    with sqlite3.connect(tmp_path / "build" / "journal.sqlite") as database:
-        rows = database.execute("SELECT count(*) FROM reply").fetchone()[0]
-    database.close()
-    shared = set(store.scan("queries@0.10.0").collect()["query_id"])
-    assert shared <= set(store.scan("queries@0.20.0").collect()["query_id"])
-    answered = sum(
-        store.manifest(f"{name}@0.{v}.0").ledger[0].n_in
-        for name in ("queries", "responses")
-        for v in ("10", "20")
-    )
-    assert rows < answered  # the second build found the first one's replies
 
 
 def test_of_two_builds_that_ask_at_the_same_time_the_first_reply_counts(tmp_path: Path) -> None:

@@ -84,11 +84,9 @@ def test_settings_may_be_in_a_file_that_is_named_by_text(tmp_path: Path) -> None
     assert run.preset.settings(queries.BUILDER).target == 7
 
 
-def test_an_artifact_that_was_deleted_meanwhile_says_so(fake_store: Store, tmp_path: Path) -> None:
-    shutil.copytree(fake_store.root, tmp_path / "build")
-    store = Store(tmp_path / "build")
-    artifact = store["comparisons"]
-    remove(store, [artifact.ref])
+def test_an_artifact_that_was_deleted_meanwhile_says_so(copy: Store) -> None:
+    artifact = copy["comparisons"]
+    remove(copy, [artifact.ref])
     for read in (lambda: artifact.card, lambda: artifact.manifest, artifact.frame, artifact.view):
         with pytest.raises(InputError, match=r"no comparisons@0\.1\.0 under"):
             read()

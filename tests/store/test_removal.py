@@ -52,11 +52,8 @@ def test_what_something_is_made_from_is_not_deleted(copy: Store) -> None:
     remove(copy, ["responses@0.1.0"], force=True)
 
 
-def test_a_build_holds_its_parents(
-    fake_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(fake_store.root, tmp_path / "build")
-    run = prepare("fake", root=tmp_path / "build", version="0.2.0", sources=["responses@0.1.0"])
+def test_a_build_holds_its_parents(copy: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = prepare("fake", root=copy.root, version="0.2.0", sources=["responses@0.1.0"])
     publish = build.publish_dataset
 
     def remove_parent(store: Store, *content: Any) -> Manifest:

@@ -10,7 +10,7 @@ from almost_data.datasets.tables import last_turn
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
 from almost_data.run.build import BuildRun
-from almost_data.store.samples import Selection, examples, sample
+from almost_data.store.samples import Selection, absent_texts, examples, sample
 from almost_data.store.store import Store
 from tests.command import run as cli
 from tests.settings import fake_tiny
@@ -95,37 +95,10 @@ def test_texts_of_an_absent_parent_are_missed_and_said_so(tmp_path: Path) -> Non
     assert "the text is not in the store" in done.stdout and "responses@0.1.0" in done.stdout
 
 
-OPENERS = """
-import polars as pl
-from almost_data import Builder, Built, Column, Config, Table, last_turn
-
-COLUMNS = (
-    Column("query_id", "string", "id of the query", "29b96e1ccfe1b398"),
-    Column("comparison_id", "string", "id of the comparison", "29b96e1ccfe1b398-0"),
-    Column("opener", "string", "first word", "Well"),
-)
-
-
-def build(config, parents, generator, progress):
-    rows = parents["comparisons"]("default").with_columns(opener=last_turn("chosen").str.split(" ").list[0])
-    return Built({"default": rows.select("query_id", "comparison_id", "opener").collect()}, [], {})
-
-
-BUILDER = Builder(
-    name="openers", doc="Openers.", config=Config, parents=("comparisons",), build=build, uses_engine=False,
-    tables={"default": Table("an opener", ("comparison_id",), COLUMNS)},
-)
-"""
-
-
-def test_a_comparison_s_id_alone_makes_no_comparison_of_a_row(fake_store: Store, tmp_path: Path) -> None:
-    (tmp_path / "openers.py").write_text(OPENERS, "utf-8")
-    shutil.copytree(fake_store.root, tmp_path / "build")
-    build = cli("build", "openers.py:BUILDER", "--from", REF, "--version", "1.0.0", cwd=tmp_path)
-    sampled = cli("sample", "openers", "-n", "1", cwd=tmp_path)
-    for done in (build, sampled):
-        assert done.returncode == 0, done.stderr
-        assert "opener: " in done.stdout and "not in the store" not in done.stdout
+def test_a_comparison_s_id_alone_makes_no_comparison_of_a_row() -> None:
+    """As in a dataset of another package, a row for each comparison."""
+    assert absent_texts(["query_id", "comparison_id", "opener"]) == {"prompt": "query_id"}
+    assert absent_texts(["comparison_id", "question_url"]).keys() == {"chosen", "rejected"}
 
 
 def test_sample_prints_boxes_with_reasons_and_json(fake_store: Store) -> None:

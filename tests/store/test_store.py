@@ -291,13 +291,6 @@ def test_rows_are_hashed_while_they_are_written_and_an_error_of_the_hasher_is_ra
         Tables(schema.TABLES["queries"], {"default": pl.concat([queries, queries])}).write(tmp_path / "b")
 
 
-def test_a_second_build_is_told_so(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    again = Store(tmp_path).lock("queries@1.0.0")
-    with store.lock("queries@1.0.0"), pytest.raises(InputError, match="in use by another process"), again:
-        pass
-
-
 def test_a_forked_child_holds_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has copies of the descriptors of its parent."""
     flock, copies = fcntl.flock, list[int]()
@@ -334,19 +327,6 @@ def test_what_killed_processes_left_is_deleted_and_what_others_use_is_not(tmp_pa
         assert list(folder.iterdir()) == []
         assert {path.name for path in folder.parent.iterdir()} == {running.name, folder.name, fetched}
     assert [path.name for path in folder.parent.iterdir()] == [fetched]
-
-
-def test_a_failed_write_leaves_nothing(
-    tmp_path: Path, fake_preset: presets.Preset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*args: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("almost_data.store.publish.encode_manifest", full)
-    with pytest.raises(OSError, match="No space"):
-        build.BuildRun(Store(tmp_path), "0.1.0", fake_preset, FakeEngine()).build("queries")
-    assert not (tmp_path / "queries").exists()
-    assert list((tmp_path / ".staging").iterdir()) == []
 
 
 def test_a_dataset_is_on_the_disk_before_it_is_visible_and_then_its_name_is(
