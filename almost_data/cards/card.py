@@ -6,7 +6,7 @@ filter has already made it inert (`cell`, `code`, `fenced`), and a variable with
 
 import random
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,6 @@ def render(
     the manifests of what it was made from, nearest first, as far as they are in the store.
     Raises Defect where a template names a variable without a value.
     """
-
-    def rows(config: str, count: int, query_id: str | None = None) -> list[dict[str, Any]]:
-        """A row each of so many queries of a config, drawn by seed; or the first rows of the query named."""
-        if config not in tables:
-            return []
-        return _random_rows(tables[config], manifest.table(config).key, count, query_id)
-
     sources = row_sources(manifest, ancestors)
     is_almost = "almost" in builder.tags and follows_paper(sources)
     text = page(
@@ -73,7 +66,7 @@ def render(
         rebuild_needs=rebuild.needs(sources),
         deviations=[deviation for source in sources for deviation in source.diagnostics["deviations"]],
         paper_facts=[fact for source in sources for fact in source.diagnostics["paper_facts"]],
-        rows=rows,
+        rows=partial(_rows, manifest, tables),
         stop=prompts.STOP,
         test_share=TEST_SHARE,
         **({} if manifest.is_empty else builder.card_values(manifest, sources)),
@@ -96,10 +89,17 @@ def follows_paper(sources: Sequence[Manifest]) -> bool:
     return is_few_shot or not all(source.parents or source.is_import for source in sources)
 
 
-def _random_rows(
-    rows: pl.DataFrame, key: Sequence[str], count: int, query_id: str | None
+def _rows(
+    manifest: Manifest,
+    tables: Mapping[str, pl.DataFrame],
+    config: str,
+    count: int,
+    query_id: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The first row by key of so many values of its first column, which are drawn by seed."""
+    """A row each of so many queries of a config, drawn by seed; or the first rows of the query named."""
+    if config not in tables:
+        return []
+    rows, key = tables[config], manifest.table(config).key
     if query_id is not None:
         return rows.filter(pl.col("query_id") == query_id).sort(key).head(count).rows(named=True)
     values = rows[key[0]].unique().sort()

