@@ -234,15 +234,14 @@ def _shifts(old: Manifest, new: Manifest) -> list[Shift]:
     for name in before | after:
         form, unit = _FORMS.get(name, (".1%", ""))
         a, b = before.get(name), after.get(name)
-        change = "" if a is None or b is None else _difference(b - a, form)
+        change = ""
+        if a is not None and b is not None:
+            is_share = form.endswith("%")
+            change = f"{100 * (b - a):+.1f} points" if is_share else f"{b - a:+{form.lstrip('+')}}"
         is_change = change.strip("+-0., points") != ""
         cells = ["n/a" if number is None else f"{number:{form}}" for number in (a, b)]
         shifts.append(Shift(name + unit, cells[0], cells[1], change if is_change else ""))
     return shifts
-
-
-def _difference(change: float, form: str) -> str:
-    return f"{100 * change:+.1f} points" if form.endswith("%") else f"{change:+{form.lstrip('+')}}"
 
 
 _FORMS = {"length_gap": ("+,.0f", " (characters)"), "pairs_per_query": (".2f", "")}

@@ -47,7 +47,9 @@ def export(
     if is_flat:
         rows = flat(rows)
     if file.suffix == ".csv":
-        rows = _harmless(rows) if is_flat else _as_json(rows)
+        texts = [name for name, kind in rows.collect_schema().items() if kind == pl.String]
+        escaped = pl.col(texts).map_elements(escape_spreadsheet_cell, return_dtype=pl.String)
+        rows = rows.with_columns(escaped) if is_flat else _as_json(rows)
     with replacing(file, "export.out") as staging:
         if file.suffix == ".jsonl":
             rows.sink_ndjson(staging)
@@ -65,11 +67,6 @@ def escape_spreadsheet_cell(text: str) -> str:
     ("'=1+1", "'- a\\n- b")
     """
     return _FORMULA.sub(r"\1'", clean(text))
-
-
-def _harmless(rows: pl.LazyFrame) -> pl.LazyFrame:
-    texts = [name for name, kind in rows.collect_schema().items() if kind == pl.String]
-    return rows.with_columns(pl.col(texts).map_elements(escape_spreadsheet_cell, return_dtype=pl.String))
 
 
 def _as_json(rows: pl.LazyFrame) -> pl.LazyFrame:

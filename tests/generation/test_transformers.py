@@ -98,28 +98,12 @@ def test_a_row_enters_only_while_there_are_columns(folders: dict[str, Path]) -> 
     assert texts(tiny_engine(columns=1), requests) == texts(tiny_engine(), requests)
 
 
-def test_long_prompts_are_fed_in_pieces(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    requests = ask(Model(str(folders["gemma3"])), 6)
-    whole = texts(tiny_engine(), requests)
-    monkeypatch.setattr(packed_module, "CHUNK", 7)
-    assert texts(tiny_engine(), requests) == whole
-
-
 def test_requests_without_a_common_prefix_share_batches(folders: dict[str, Path]) -> None:
     engine = tiny_engine()
     model = Model(str(folders["llama"]))
     requests = [replace(request, prefix=f"{request.id} {PREFIX}") for request in ask(model)]
     same = texts(engine, requests)
     assert same == {id: text for request in requests for id, text in texts(engine, [request]).items()}
-
-
-def test_equal_prompts_differ_by_seed_alone(folders: dict[str, Path]) -> None:
-    """All of the prompt is prefix then; each row still feeds its last token."""
-    request = ask(Model(str(folders["llama"])), 1)[0]
-    requests = [replace(request, id=f"{n}", seed=n % 2) for n in range(4)]
-    replies = texts(tiny_engine(), requests)
-    assert replies["0"] == replies["2"] != replies["1"] == replies["3"]
-    assert replies["0"] == texts(tiny_engine(), [request])["0"]
 
 
 def samples(requests: list[Request], count: int) -> list[Request]:
@@ -141,11 +125,12 @@ def samples(requests: list[Request], count: int) -> list[Request]:
 def test_samples_of_a_prompt_are_what_each_is_alone(
     folders: dict[str, Path], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever of them leaves first, and whether they enter together or one after another."""
+    """Whichever leaves first, together or one by one, and in however many pieces they are fed."""
     requests = samples(ask(Model(str(folders[kind])), 5), 4)
     engine = tiny_engine()
     alone = {id: text for request in requests for id, text in texts(engine, [request]).items()}
     assert len(set(alone.values())) > 15
+    assert texts(engine, requests[:4]) == {id: alone[id] for id in list(alone)[:4]}, "all is prefix"
     mixed = sorted(requests, key=lambda request: request.id[::-1])
     for chunk, batch, order in (
         (7, 3, requests),
@@ -305,9 +290,7 @@ def rows_for(
     ]
 
 
-@pytest.mark.parametrize(
-    ("temperature", "top_p"), [(1.0, 1.0), (1.0, 0.9), (0.7, 0.6), (2.0, 0.01), (1.5, 0.95)]
-)
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 0.6), (2.0, 0.01)])
 def test_tokens_follow_the_nucleus_distribution(temperature: float, top_p: float) -> None:
     logits = torch.tensor([3.0, 2.5, 2.0, 1.0, 0.0, -1.0, -5.0, -torch.inf])
     p = torch.softmax(logits / temperature, -1)
