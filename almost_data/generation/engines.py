@@ -7,7 +7,6 @@ point group `almost_data.engines`), or from a file: `my_engine.py:ENGINE`.
 
 import inspect
 import platform
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from .. import registry
+from ..arguments import convert
 from ..errors import InputError, blame, source_file
 from ..registry import installed_version
 from . import Generator
@@ -106,12 +106,10 @@ def _convert(name: str, factory: Callable[..., object], options: dict[str, Any])
         is_required = parameter.default is parameter.empty
         fields.append((parameter.name, kind, msgspec.NODEFAULT if is_required else None))
     struct = msgspec.defstruct("Options", fields, kw_only=True)
-    try:
-        converted = msgspec.convert({key: options[key] for key in options.keys() - extra.keys()}, struct)
-    except msgspec.ValidationError as error:
-        reason, _, field = str(error).partition(" - at `$.")
-        if missing := re.fullmatch(r"Object missing required field `(\w+)`", reason):
-            option = ".".join(filter(None, [field.strip("`"), missing[1]]))
-            raise InputError(f"engine.{option}: the {name} engine needs this option") from None
-        raise InputError(f"engine.{field.strip('`') or '?'}: {reason} (the {name} engine)") from None
+    chosen = {key: options[key] for key in options.keys() - extra.keys()}
+    if missing := next(
+        (field[0] for field in fields if field[2] is msgspec.NODEFAULT and field[0] not in chosen), None
+    ):
+        raise InputError(f"engine.{missing}: the {name} engine needs this option")
+    converted = convert(chosen, struct, "engine")
     return {key: extra[key] if key in extra else getattr(converted, key) for key in options}

@@ -44,7 +44,13 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Address up to `/v1`."""
     models: tuple[str, ...] = ()
     """Its models by the names that it knows them by; without any, it is asked for their list."""
-    key: Annotated[str, Meta(pattern="^[A-Z_][A-Z0-9_]*$")] | None = None
+    key: (
+        Annotated[
+            str,
+            Meta(pattern="^[A-Z_][A-Z0-9_]*$", description="the name of a variable, in capital letters"),
+        ]
+        | None
+    ) = None
     """Name of the environment variable that holds its key. Without it no key is sent."""
     requests_per_minute: _Positive | None = None
     tokens_per_minute: _Positive | None = None

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from ..models import weights
 from ..models.chat import end_of_turn
-from ..models.device import default_device, free_memory, has_bfloat16, release_memory
+from ..models.device import Device, default_device, free_memory, has_bfloat16, release_memory
 from . import Model, Reply, Request, group_by_model, loading
 from .encoding import check_templates, encode
 
@@ -53,7 +53,7 @@ class TransformersEngine:
     batch: Annotated[int, Meta(ge=1)] | None = None
     columns: Annotated[int, Meta(ge=1)] | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    device: Annotated[str, Meta(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = None
+    device: Device | None = None
 
     def __post_init__(self) -> None:
         self._pinned: dict[Model, Model] = {}

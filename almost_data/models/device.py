@@ -2,6 +2,14 @@
 
 import gc
 import os
+from typing import Annotated
+
+import msgspec
+
+Device = Annotated[
+    str, msgspec.Meta(pattern=r"^(cpu|mps|cuda(:\d+)?)$", description="cpu, mps, cuda or cuda:NUMBER")
+]
+"""A device as an engine and a reward model take it."""
 
 
 def default_device() -> str:

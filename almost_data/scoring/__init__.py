@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from ..arguments import convert
 from ..errors import InputError
 from ..models import Model
 from .baselines import BASELINE as BASELINE
@@ -64,8 +63,4 @@ def check_options(options: dict[str, Any]) -> Options:
     if unknown := options.keys() - set(Options.__struct_fields__):
         names = ", ".join(sorted(Options.__struct_fields__))
         raise InputError(f"scoring.{min(unknown)}: no such option; choose {names}")
-    try:
-        return msgspec.convert(options, Options)
-    except msgspec.ValidationError as error:
-        reason, _, name = str(error).partition(" - at `$.")
-        raise InputError(f"scoring.{name.strip('`') or '?'}: {reason}") from None
+    return convert(options, Options, "scoring")

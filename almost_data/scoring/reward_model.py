@@ -17,7 +17,7 @@ import msgspec
 from ..errors import InputError, one_line
 from ..generation import CannotStart, loading
 from ..models import Model, weights
-from ..models.device import default_device, release_memory
+from ..models.device import Device, default_device, release_memory
 from .classifier import LoadedClassifier, reads_ahead, require_classifier, score_batch, score_in_float32
 from .reading import EncodedDialogue, Reader
 from .scorer import MAX_TOKENS, Dialogue, Score, finite
@@ -32,7 +32,7 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a reward model runs. None of it decides a score, but for rounding."""
 
-    device: Annotated[str, msgspec.Meta(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = None
+    device: Device | None = None
     """The machine's GPU by default."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """bfloat16 on CUDA, float32 elsewhere."""

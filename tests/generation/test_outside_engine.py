@@ -86,7 +86,7 @@ def test_what_is_no_engine_is_refused(code: str, message: str, tmp_path: Path) -
 
 
 def test_its_options_are_checked_by_their_types() -> None:
-    with pytest.raises(InputError, match=r"engine\.repeat: Expected `int`, got `str`"):
+    with pytest.raises(InputError, match=r"engine\.repeat: needs a whole number, not text"):
         engines.load(f"{FILE}:ENGINE", {"repeat": "often"})
     with pytest.raises(InputError, match=r"engine\.repeat 0: give 1 or more"):
         engines.load(f"{FILE}:ENGINE", {"repeat": 0})

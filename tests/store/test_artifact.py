@@ -47,7 +47,7 @@ def test_an_artifact_has_its_rows_card_and_page(fake_store: Store) -> None:
         (lambda store: store.scan("queries@0.1.0", split=0), "no split 0; its splits: train, test"),
         (lambda store: store.sample("comparisons", longer="chosn"), "did you mean 'chosen'"),
         (lambda store: store.sample("comparisons", longr="chosen"), "did you mean 'longer'"),
-        (lambda store: store.sample("comparisons", where=3), "sample.where 3: give `str . null`, got `int`"),
+        (lambda store: store.sample("comparisons", where=3), "where 3: needs text or none, not a whole"),
         (lambda store: store.sample("comparisons", n="3"), "sample.n '3': give 1 or more"),
         (lambda store: store.dropped("comparisons", "too_shrt"), "did you mean 'too_short'"),
         (lambda store: store["comparisons"].view("3"), "view.n '3': give 1 or more"),
@@ -64,10 +64,10 @@ def test_an_artifact_has_its_rows_card_and_page(fake_store: Store) -> None:
         (lambda store: Store(3), "run.root 3: give the path of a folder"),
         (lambda store: almost_data.verify("build", "a@1.0.0"), r"give almost_data.Store\('build'\)"),
         (lambda store: almost_data.import_queries("b", "q.txt", "1.0.0"), r"give almost_data.Store\('b'\)"),
-        (lambda store: almost_data.prepare("fake", limit="3"), "run.limit '3': give `int . null`"),
+        (lambda store: almost_data.prepare("fake", limit="3"), "run.limit '3': needs a whole number or none"),
         (lambda store: almost_data.prepare("fake", limt=3), "no setting 'limt' .did you mean 'limit'"),
         (lambda store: almost_data.prepare("fake", preset="tinny"), "did you mean 'tiny'"),
-        (lambda store: almost_data.prepare("fake", sources="a@1.0.0"), "run.sources 'a@1.0.0': give `array`"),
+        (lambda store: almost_data.prepare("fake", sources="a@1.0.0"), "needs a list, not text"),
     ],
 )
 def test_an_argument_that_does_not_fit_is_an_input_error(

@@ -46,7 +46,13 @@ class CommunityConfig(Config, frozen=True, kw_only=True):
 
     source: Source | None = msgspec.field(default_factory=_none)
     """Posts.xml, a packed dump, rows in the Hub's layout, or a Hub id."""
-    site: Annotated[str, Meta(pattern=f"^{SITE}$")] | None = msgspec.field(default_factory=_none)
+    site: (
+        Annotated[
+            str,
+            Meta(pattern=f"^{SITE}$", description="the address of a site, such as beer.stackexchange.com"),
+        ]
+        | None
+    ) = msgspec.field(default_factory=_none)
     """Address of a dump's site, such as `beer.stackexchange.com`; `none` takes it from an archive's name."""
     answers_per_question: Annotated[int, Meta(ge=2, le=1000)] = 50
     """A question with more answers is paired from as many, drawn by seed."""

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
-from ... import inputs, registry
+from ... import arguments, inputs, registry
 from ...datasets.builder import Builder
 from ...datasets.config import Config, record, with_marked_paths
 from ...datasets.manifest import canonical_json
@@ -25,9 +25,21 @@ PresetName = Literal["demo", "tiny", "almost", "modern", "delta"]
 class CardConfig(Config, frozen=True, kw_only=True):
     """Facts for the card that only the user knows."""
 
-    license: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,40}$")] | None = None
+    license: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                pattern=r"^[a-z0-9][a-z0-9.-]{0,40}$",
+                description="a licence identifier as the Hub spells it, such as cc-by-4.0",
+            ),
+        ]
+        | None
+    ) = None
     """A licence identifier as the Hub spells it, such as `cc-by-4.0`."""
-    language: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2,3}$")] | None = None
+    language: (
+        Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2,3}$", description="an ISO 639 code, such as en")]
+        | None
+    ) = None
     """An ISO 639 code, such as `en`."""
 
 
@@ -69,10 +81,10 @@ class Preset:
         if config is None:
             advice = f"import {builder.name} and name them in run.from, or give the settings"
             where = f"{builder.name}: no settings in this preset: {advice}"
-            config = _convert({}, builder.config, builder.name, where)
+            config = arguments.convert({}, builder.config, builder.name, where)
         if self.limit is not None and "limit" in builder.config.__struct_fields__:
             settings = msgspec.to_builtins(config) | {"limit": self.limit}
-            config = _convert(settings, builder.config, builder.name, f"run.limit {self.limit}")
+            config = arguments.convert(settings, builder.config, builder.name, f"run.limit {self.limit}")
         return with_marked_paths(builder.as_fake(config) if self.is_fake else config)
 
     def changes(self, builder: Builder) -> dict[str, Any]:
@@ -103,13 +115,7 @@ class Preset:
 
 def card(license: str | None, language: str | None) -> CardConfig:
     """Licence and language of an import. Raises InputError where the Hub does not know their form."""
-    try:
-        return msgspec.convert({"license": license, "language": language}, CardConfig)
-    except msgspec.ValidationError:
-        raise InputError(
-            f"import.license {license!r}, import.language {language!r}: write a licence as the Hub spells it "
-            "(cc-by-4.0) and a language as its ISO 639 code (en)"
-        ) from None
+    return arguments.convert({"license": license, "language": language}, CardConfig, "import")
 
 
 def load(
@@ -162,7 +168,7 @@ def _models(settings: Any) -> set[str]:
 
 def _preset(merged: Mapping[str, Any], builders: Mapping[str, Builder], where: str) -> Preset:
     general = {key: value for key, value in merged.items() if key in GENERAL}
-    preset: Preset = _convert(general, Preset, "", where)
+    preset: Preset = arguments.convert(general, Preset, "", where)
     names = list(dict.fromkeys([*registry.names("builders"), *builders]))
     configs = {}
     for name, section in merged.items():
@@ -174,7 +180,7 @@ def _preset(merged: Mapping[str, Any], builders: Mapping[str, Builder], where: s
             hint = f", which stands in a section: {places}" if places else did_you_mean(name, sections)
             raise InputError(f"{where}: unknown key {name}{hint}; known here: {', '.join(sections)}")
         builder = builders.get(name) or registry.load("builders", name)
-        configs[name] = _convert(section, builder.config, name, where)
+        configs[name] = arguments.convert(section, builder.config, name, where)
     return replace(preset, configs=configs, noted_builders=frozenset(configs))
 
 
@@ -221,24 +227,7 @@ def _none_of(section: str, name: str, builders: Mapping[str, Builder]) -> str | 
     if builder is None and section in registry.names("builders"):
         builder = registry.load("builders", section)
     hint = get_type_hints(builder.config, include_extras=True).get(name) if builder else None
-    return "none" if "none" in _choices(hint) else None
-
-
-def _choices(hint: Any) -> list[str]:
-    """The words that a setting of this type takes: of a closed choice, or the examples of an open one."""
-    if get_origin(hint) is Literal:
-        return [str(value) for value in get_args(hint)]
-    if isinstance(hint, msgspec.Meta):
-        return list(hint.examples or ())
-    return ["true", "false"] if hint is bool else [word for part in get_args(hint) for word in _choices(part)]
-
-
-def _description(hint: Any) -> str:
-    """What a type with a pattern says of itself."""
-    if isinstance(hint, msgspec.Meta):
-        return hint.description or f"text matching {hint.pattern}"
-    parts = (*get_args(hint), *getattr(hint, "__metadata__", ()))
-    return next(filter(None, map(_description, parts)), "")
+    return "none" if "none" in arguments.choices(hint) else None
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -249,73 +238,3 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in over.items()
     }
     return {**base, **merged}
-
-
-def _convert(data: Any, config: type[Any], section: str, where: str) -> Any:
-    try:
-        return msgspec.convert(data, config)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{where}: {_explained(str(error), config, section, where)}") from None
-
-
-def _explained(message: str, config: type[Any], section: str, where: str) -> str:
-    """msgspec's message with the section in its path; for an unknown key, with the keys that exist."""
-    unknown = re.fullmatch(r"Object contains unknown field `(\w+)`(?: - at `\$\.?(.*)`)?", message)
-    if not unknown:
-        message, at, path = message.partition(" - at `$")
-        message = re.sub(r"^Object missing required field `(\w+)`", r"\1 is missing", message)
-        place = f"{section}{path.removesuffix('`')}" if section else path.removesuffix("`").removeprefix(".")
-        message = _TYPE.sub(
-            lambda match: " or ".join(_WORDS[kind] for kind in match[1].split(" | ")), message
-        )
-        message = message.replace("Expected ", "needs ").replace(", got ", ", not ")
-        if message.startswith(("Invalid enum value", "needs text matching regex")):
-            parent, _, name = path.removesuffix("`").rpartition(".")
-            hint = get_type_hints(_struct_at(config, parent), include_extras=True)[name]
-            if message.startswith("needs"):
-                message = f"needs {_description(hint)}"
-            else:
-                message += f": choose of {', '.join(_choices(hint))}"
-        is_named = where.startswith(f"{place}=")  # an assignment of this very setting
-        return f"{place}: {message}" if (at or section) and not is_named else message
-    key, path = unknown.groups()
-    fields = [field.name for field in msgspec.structs.fields(_struct_at(config, path or ""))]
-    name = ".".join(filter(None, [section, key]))
-    place = _nested_place(config, section, path or "", key)
-    return f"unknown key {name}{place or did_you_mean(key, fields)}; known here: {', '.join(fields)}"
-
-
-def _nested_place(config: type[Any], section: str, path: str, key: str) -> str:
-    """Where a key belongs that a table or a list inside of this one has; empty where none has it."""
-    for setting in msgspec.inspect.type_info(_struct_at(config, path)).fields:  # type: ignore[attr-defined]
-        inner = _inner_struct(setting.type)
-        if inner and key in inner.cls.__struct_fields__:
-            place = ".".join(filter(None, [section, path, setting.name]))
-            return f", which is a key of {place}: write it there"
-    return ""
-
-
-_WORDS = {
-    **{"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"},
-    **{"null": "none", "array": "a list", "object": "a table"},
-}
-"""Type as msgspec names it -> what people call it."""
-_TYPE = re.compile(rf"`((?:{'|'.join(_WORDS)})(?: \| (?:{'|'.join(_WORDS)}))*)`")
-
-
-def _struct_at(config: type[Any], path: str) -> type[msgspec.Struct]:
-    """The struct that msgspec's path leads to from a config: `responders[0]` is a Responder."""
-    kind: Any = msgspec.inspect.type_info(config)
-    for name in re.findall(r"\w+", re.sub(r"\[.*?\]", "", path)):
-        kind = _inner_struct(next(field.type for field in kind.fields if field.encode_name == name))
-    struct: type[msgspec.Struct] = kind.cls
-    return struct
-
-
-def _inner_struct(kind: Any) -> Any:
-    """The struct inside lists, unions and annotations."""
-    if isinstance(kind, msgspec.inspect.StructType):
-        return kind
-    inner = [getattr(kind, name) for name in ("item_type", "type") if hasattr(kind, name)]
-    inner += getattr(kind, "types", ())
-    return next(filter(None, map(_inner_struct, inner)), None)
