@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         processing_class=tokenizer,
         peft_config=get_peft_config(model_args),
     )
-    prompts = (rows["messages"].list.head(1) for rows in (unseen, source.train))
+    prompts = [training.first_prompts(part["messages"]) for part in (unseen, rows)]
     replies = samples.few(*prompts, args.seed)
     speed, history = trainers.train_with_samples(trainer, tokenizer, len(rows), replies, run.checkpoint)
     folder = trainers.save(trainer, trainer.model, tokenizer, run.final)

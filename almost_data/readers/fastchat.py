@@ -38,7 +38,7 @@ def response_rows(source: str) -> Iterator[Row]:
             {
                 "prompt": questions[name],
                 "responder": row.get("model_id"),
-                "response": _first_turn((row.get("choices") or [row])[0]),
+                "response": _reply(row),
             },
         )
 
@@ -72,25 +72,30 @@ def preference_rows(source: str) -> Iterator[Row]:
 
 
 def _reviews(source: str, questions: dict[str, Any]) -> Iterator[Row]:
-    """A row for each review, which names its answers by id. Scores that are not read make no winner."""
-    answers = {row.get("answer_id"): row for _, row in _rows(source, *ANSWERS)}
+    """A row for each review, which names its answers by id; a side whose answer is not there is null."""
+    rows = (row for _, row in _rows(source, *ANSWERS))
+    answers = {str(row["answer_id"]): row for row in rows if row.get("answer_id") is not None}
     for place, row in _rows(source, REVIEWS):
-        sides = [answers.get(row.get(name), {}) for name in ("answer1_id", "answer2_id")]
-        scores = row.get("score")
-        numbers = [number_of(score) for score in scores] if isinstance(scores, list) else []
-        first, second = numbers if len(numbers) == 2 else (None, None)
-        winner = None
-        if first is not None and second is not None and min(first, second) >= 0:
-            winner = "tie" if first == second else "model_1" if first > second else "model_2"
+        sides = [answers.get(str(row.get(name))) for name in ("answer1_id", "answer2_id")]
         yield (
             place,
             {
                 "prompt": questions.get(str(row.get("question_id"))),
-                **{f"model_{n}": side.get("model_id") for n, side in enumerate(sides, 1)},
-                **{f"response_{n}": side.get("text") for n, side in enumerate(sides, 1)},
-                "winner": winner,
+                **{f"model_{n}": side and side.get("model_id") for n, side in enumerate(sides, 1)},
+                **{f"response_{n}": side and _reply(side) for n, side in enumerate(sides, 1)},
+                "winner": _winner(row.get("score")),
             },
         )
+
+
+def _winner(scores: Any) -> str | None:
+    """The side with the higher score. None without two: FastChat writes -1 for what it could not read."""
+    first, second = map(number_of, scores) if isinstance(scores, list) and len(scores) == 2 else (None, None)
+    if first is None or second is None or min(first, second) < 0:
+        return None
+    if first == second:
+        return "tie"
+    return "model_1" if first > second else "model_2"
 
 
 def _questions(source: str) -> dict[str, Any]:
@@ -102,6 +107,11 @@ def _rows(source: str, *folders: str) -> Iterator[Row]:
     for folder in folders:
         for file in sorted((Path(source) / folder).glob("*.jsonl")):
             yield from formats.file_rows(file, lambda column: True, lambda done, total: None)
+
+
+def _reply(answer: dict[str, Any]) -> Any:
+    """The first turn of an answer, as saved now or then."""
+    return _first_turn((answer.get("choices") or [answer])[0])
 
 
 def _first_turn(row: Any) -> Any:

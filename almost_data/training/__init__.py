@@ -19,6 +19,7 @@ from .settings import is_main_process as is_main_process
 from .settings import processes as processes
 from .shapes import comparisons as comparisons
 from .shapes import dialogues as dialogues
+from .shapes import first_prompts as first_prompts
 from .shapes import prompts as prompts
 from .template import fit as fit
 from .template import prepare as prepare

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import takewhile
 from typing import Any, Literal
 
 import polars as pl
@@ -11,7 +10,7 @@ import polars as pl
 from ..errors import InputError
 from ..models.device import default_device, has_bfloat16
 from .data import Source
-from .shapes import Messages
+from .shapes import Messages, first_prompts
 
 Level = Literal["fine", "warn", "fatal"]
 BATCH = 1024
@@ -154,9 +153,7 @@ def dialogues_of(rows: pl.DataFrame, side: str) -> Iterator[Messages]:
 
 def has_room(tokenizer: Any, rows: pl.DataFrame, max_length: int | None) -> pl.Series:
     """Whether `max_length` leaves room after each dialogue's prompt for a token of the reply."""
-    dialogues = rows["messages"].to_list()
-    prompts = [list(takewhile(lambda turn: turn["role"] != "assistant", turns)) for turns in dialogues]
-    lengths = token_counts(tokenizer, prompts, add_generation_prompt=True)
+    lengths = token_counts(tokenizer, first_prompts(rows["messages"]).to_list(), add_generation_prompt=True)
     return _fits(lengths, max_length and max_length - 1)
 
 

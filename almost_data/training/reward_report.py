@@ -42,26 +42,31 @@ def leave_out(source: Source, pair: str) -> Parts:
     """Take one responder pair out of training; `pair` is `A > B`, `auto` or `none`.
 
     Ranks follow from who wrote a reply, so a model can learn the responders' styles. Accuracy on a pair that
-    it never saw shows how much it learned beyond style. `auto` takes the pair with the fewest rows, at least
-    FEW, if three pairs have as many. Raises InputError for a pair that is not in the rows.
+    it never saw shows how much it learned beyond style. `auto` takes the pair with the fewest rows, of the
+    pairs with FEW rows or more; with fewer than three such pairs it takes none. Raises InputError for a pair
+    that is not in the rows, or that all rows are of.
     """
     train, test = source.train, source.test
+    all_trained = Parts(train, test, train.clear(), None)
     setting = f"recipe.leave_out_pair {pair!r}"
-    if pair == "none" or "chosen_responder" not in train.columns:
-        if pair not in ("none", "auto"):
-            raise InputError(f"{setting}: {source.parent.ref} does not name the responders")
-        return Parts(train, test, train.clear(), None)
-    name = pl.concat_str("chosen_responder", pl.lit(" > "), "rejected_responder")
+    if pair == "none":
+        return all_trained
+    responders = ("chosen_responder", "rejected_responder")
+    if not set(responders) <= set(train.columns):
+        if pair == "auto":
+            return all_trained
+        raise InputError(f"{setting}: {source.parent.ref} does not name the responders")
+    name = pl.concat_str(*responders, separator=" > ")
     pairs = train.group_by(pair=name).len().drop_nulls().sort("len", "pair")
     if pair == "auto":
-        candidates = pairs.filter(pl.col("len") >= FEW)["pair"]
-        if len(candidates) < 3:
-            return Parts(train, test, train.clear(), None)
-        pair = candidates[0]
+        large_pairs = pairs.filter(pl.col("len") >= FEW)["pair"]
+        if len(large_pairs) < 3:
+            return all_trained
+        pair = large_pairs[0]
     elif pair not in pairs["pair"]:
         raise InputError(f"{setting}: no such pair; the pairs are: {', '.join(pairs['pair'])}")
-    is_left_out = name.eq_missing(pl.lit(pair))
-    if len(train) and not len(train.filter(~is_left_out)):
+    is_left_out = name.eq_missing(pl.lit(pair))  # rows without a responder stay
+    if not len(train.filter(~is_left_out)):
         raise InputError(f"{setting}: all rows are of that pair, so none is left to train on")
     left_out = pl.concat([train, test]).filter(is_left_out)
     return Parts(train.filter(~is_left_out), test.filter(~is_left_out), left_out, pair)

@@ -5,6 +5,7 @@ Each function takes a `Source` as it was opened. Rows that have no such shape ar
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 import polars as pl
@@ -33,6 +34,12 @@ Reader = Callable[[Iterable[tuple[str, Row]]], Iterator[ShapedRow]]
 
 _MESSAGE_COLUMNS = ("prompt", "chosen", "rejected", "messages")
 _MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+
+
+def first_prompts(dialogues: pl.Series) -> pl.Series:
+    """The turns of each dialogue before its first reply."""
+    turns = (list(takewhile(lambda turn: turn["role"] != "assistant", rows)) for rows in dialogues.to_list())
+    return pl.Series(list(turns), dtype=_MESSAGES)
 
 
 def comparisons(source: Source) -> Source:

@@ -53,6 +53,13 @@ def test_broken_prompt_files_name_file_and_line(text: str, match: str) -> None:
         prompts.parse(text, "x")
 
 
+def test_text_before_the_first_turn_of_a_dialogue_is_no_chat() -> None:
+    prompt = prompts.parse("p\n\n-----\n\nA garden.\n\nHuman: a\n\nAssistant: b", "x")
+    assert "A garden." in prompt.head(1)
+    with pytest.raises(InputError, match=r"text before its first turn: 'A garden\.'"):
+        prompt.turns(1)
+
+
 def test_more_shots_than_dialogues() -> None:
     with pytest.raises(InputError, match="15 shots"):
         prompts.load("hhh").head(15)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -296,3 +297,7 @@ def test_a_pair_that_is_not_there_is_refused() -> None:
     assert leave_out(nameless, "auto").pair is leave_out(nameless, "none").pair is None
     with pytest.raises(InputError, match="does not name the responders"):
         leave_out(nameless, "A > B")
+    one_sided = replace(alone, train=alone.train.drop("rejected_responder"))
+    assert leave_out(one_sided, "auto").pair is None
+    with pytest.raises(InputError, match="does not name the responders"):
+        leave_out(one_sided, "A > B")

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import cycle
 from pathlib import Path
 
 from ... import inputs
@@ -44,11 +45,19 @@ class Prompt:
         return SEPARATOR.join([self.preamble, *self.dialogues[:shots]]) + SEPARATOR.rstrip()
 
     def turns(self, shots: int) -> Messages:
-        """The first `shots` dialogues as messages. Raises InputError where one does not end in a reply."""
+        """The first `shots` dialogues as messages.
+
+        Raises InputError where one does not end in a reply, or has text before its first turn.
+        """
         self.head(shots)  # checks the number
         turns: list[Message] = []
         for dialogue in self.dialogues[:shots]:
-            _, *parts = _TURN.split(dialogue)
+            before, *parts = _TURN.split(dialogue)
+            if before.strip():
+                raise InputError(
+                    f"a dialogue of the prompt has text before its first turn: {before.strip()[:40]!r}: "
+                    "a chat has no place for it, so put it into the preamble"
+                )
             for mark, content in zip(parts[::2], parts[1::2], strict=True):
                 role = "user" if mark == MARKS["user"] else "assistant"
                 turns.append({"role": role, "content": content.strip()})
@@ -81,19 +90,22 @@ def load(prompt: str) -> Prompt:
 
 
 def parse(text: str, name: str) -> Prompt:
-    """Read the text of a prompt file. Preamble and dialogues are kept as they are, ends stripped."""
-    parts: list[tuple[int, list[str]]] = [(1, [])]
+    """Read the text of a prompt file: preamble and dialogues as they are, without white space around them.
+
+    Raises InputError that names the line.
+    """
+    sections: list[tuple[int, list[str]]] = [(1, [])]  # first line and lines: preamble, then dialogues
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() == "-----":
-            parts.append((number + 1, []))
+            sections.append((number + 1, []))
         else:
-            parts[-1][1].append(line)
-    (_, preamble), *dialogues = [(start, "\n".join(lines).strip()) for start, lines in parts]
+            sections[-1][1].append(line)
+    (_, preamble), *dialogues = [(start, "\n".join(lines).strip()) for start, lines in sections]
     if _TURN.search(preamble):
         raise InputError(f"{name}:1: a turn before the first ----- line: put the preamble first")
     for start, dialogue in dialogues:
         turns = _TURN.findall(dialogue)
-        if any(turn != ("Human", "Assistant")[at % 2] for at, turn in enumerate(turns)):
+        if any(turn != mark for turn, mark in zip(turns, cycle(("Human", "Assistant")), strict=False)):
             raise InputError(f"{name}:{start}: turns must alternate, the first one marked Human:")
         if dialogue and not turns:
             raise InputError(
