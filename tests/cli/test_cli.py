@@ -27,26 +27,6 @@ from almost_data.store.store import Store
 from tests.command import run as cli
 from tests.settings import fake_tiny
 
-BUILDER = """
-from almost_data import Builder, Built, Column, Config, Table
-
-
-class EchoConfig(Config, frozen=True, kw_only=True):
-    words: tuple[str, ...] = ()
-    \"\"\"A word to echo.\"\"\"
-
-
-BUILDER = Builder(
-    name="echo",
-    doc="Words as they were given.",
-    config=EchoConfig,
-    tables={"default": Table("A word.", ("word",), (Column("word", "string", "the word", "hi"),), "word")},
-    build=lambda config, parents, generator, progress: Built({}, [], {}),
-    uses_engine=False,
-    flags=("words",),
-)
-"""
-
 
 def test_a_filter_that_dropped_no_row_is_in_the_summary_and_imports_name_the_next_models(
     tmp_path: Path,
@@ -227,6 +207,7 @@ def test_a_name_that_is_nearly_right_is_proposed(fake_store: Store) -> None:
     assert "did you mean 'comparisons'" in cli("show", "comparison", *root).stderr
     assert "did you mean 'comparisons'" in cli("show", "comparsons@0.1.0", *root).stderr
     assert "did you mean 'comparisons'" in cli("build", "comparison").stderr
+    assert "name the object in it too, as nowhere.py:BUILDER" in cli("build", "nowhere.py").stderr
 
 
 def test_sample_counts_queries_where_it_shows_all_responses_to_one(fake_store: Store) -> None:
@@ -340,15 +321,6 @@ def test_a_build_takes_its_own_settings_and_no_others(capsys: pytest.CaptureFixt
         assert ("--take-turns" in flag) == any(builder.asks_reward_models for builder in builders)
     assert "--engine" in flags["comparisons"], "the datasets above it are built by asking models"
     assert not {"--engine", "--limit", "--max-failures"} & flags["community"]
-
-
-def test_a_builder_in_a_file_is_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "echo.py").write_text(BUILDER)
-    app.main(["build", f"{tmp_path / 'echo.py'}:BUILDER", "--help"])
-    text = " ".join(capsys.readouterr().out.split())
-    assert "Words as they were given." in text and "--word STR... A word to echo." in text
-    assert "--engine" not in text
-    assert "name the object in it too, as nowhere.py:BUILDER" in cli("build", "nowhere.py").stderr
 
 
 @pytest.mark.parametrize(

@@ -14,22 +14,22 @@ from almost_data.errors import InputError
 from almost_data.hub import merging
 from almost_data.run import importing
 from almost_data.store.store import Store
-from tests.hub.pushes import FOREIGN, REPO, api, done_digest, environment, is_whole, push, shard
+from tests.hub.pushes import FOREIGN, REPO, api, environment, is_whole, push, shard
 from tests.hub_server import TOKEN, Hub
 
 
 def test_a_version_is_one_commit_with_its_tag(store: Store, server: Hub) -> None:
     progress: list[tuple[int, int]] = []
     done = push(store, server, progress=lambda *at: progress.append(at))
-    assert server.titles(REPO) == [f"responses@1.0.0, digest {done_digest(store)}"]
+    digest = store.manifest("responses@1.0.0").digest
+    assert server.titles(REPO) == [f"responses@1.0.0, digest {digest[:12]}"]
     head = api(server).dataset_info(REPO)
     assert server.tags(REPO) == {"v1.0.0": head.sha} and done.commit == head.sha
     assert is_whole(store, "responses@1.0.0", server.files(REPO)) and not head.private
     assert ".gitattributes" in server.files(REPO)
     assert progress[0][0] == 0 and progress[-1][0] == progress[-1][1] > 0
-    assert hub.place(store, "responses@1.0.0") == hub.Place(
-        "dataset", REPO, "v1.0.0", done.commit, store.manifest("responses@1.0.0").digest
-    )
+    place = hub.Place("dataset", REPO, "v1.0.0", done.commit, digest)
+    assert hub.place(store, "responses@1.0.0") == place
 
 
 def test_stale_files_go_with_the_commit_and_what_people_added_stays(store: Store, server: Hub) -> None:

@@ -98,6 +98,10 @@ def test_dropped_rows_are_all_of_them_unless_a_number_is_given(fake_store: Store
     assert len(fake_store.dropped("comparisons")) == dropped > 7
     assert len(fake_store.dropped("comparisons", n=7)) == 7
     assert len(fake_store.sample("comparisons", None)) == artifact.manifest.rows
+    assert len(fake_store.sample("comparisons", 5, longer="chosen")) == 5
+    too_short = fake_store.dropped("comparisons", "too_short")
+    assert set(too_short["reason"]) == {"too_short"} and too_short["response"].null_count() == 0
+    assert all(column.null_count() < len(column) for column in too_short)
 
 
 def test_an_import_takes_a_path(tmp_path: Path) -> None:
@@ -105,13 +109,6 @@ def test_an_import_takes_a_path(tmp_path: Path) -> None:
     file.write_text("Why is the sky blue?\n", "utf-8")
     store = Store(tmp_path / "build")
     assert almost_data.import_queries(store, file, "1.0.0").ref == "queries@1.0.0"
-
-
-def test_samples_and_dropped_rows_are_frames_with_texts(fake_store: Store) -> None:
-    assert len(fake_store.sample("comparisons", 5, longer="chosen")) == 5
-    dropped = fake_store.dropped("comparisons", "too_short")
-    assert set(dropped["reason"]) == {"too_short"} and dropped["response"].null_count() == 0
-    assert all(column.null_count() < len(column) for column in dropped)
 
 
 def test_a_damaged_artifact_hides_no_other_in_a_notebook(fake_store: Store, tmp_path: Path) -> None:

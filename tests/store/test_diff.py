@@ -35,17 +35,13 @@ def store(fake_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store_of_versions
 
 
-def rows(store: Store, ref: str) -> int:
-    return sum(store.manifest(ref).counts["default"].values())
-
-
 def adds_up(store: Store, difference: Diff) -> bool:
     columns = zip(*(counts for _, *counts in difference.reasons), strict=True)
     sums = [sum(counts) for counts in columns] or [0, 0]
     pairs = [sum(counts) for counts in zip(*(counts for _, *counts, _ in difference.pairs), strict=True)]
     return (
-        difference.kept + difference.lost == rows(store, difference.a)
-        and difference.kept + difference.gained == rows(store, difference.b)
+        difference.kept + difference.lost == store.manifest(difference.a).rows
+        and difference.kept + difference.gained == store.manifest(difference.b).rows
         and sums == [difference.lost, difference.gained]
         and pairs in ([], [difference.kept, difference.lost, difference.gained])
     )
