@@ -101,10 +101,8 @@ def shortcut_figures(diagnostics: Mapping[str, Any]) -> Figures:
 
 def _length_gap(text: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]], of_all: str) -> "Figure":
     """A histogram of the gap, and below it a box for each responder pair."""
-    from matplotlib.figure import Figure
-
     heights = [2.2] + [0.5 + _heights([name for name, _ in pairs])] * bool(pairs)
-    figure = Figure(figsize=(WIDTH, 0.9 + sum(heights)), layout="constrained")
+    figure = blank_figure(0.9 + sum(heights))
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights, sharex=True)[:, 0]
     gap = text["length_gap"]
     histogram = gap["histogram"]
@@ -202,15 +200,13 @@ def funnel(manifest: Manifest, units: list[str]) -> "Figure":
 
     There is a panel for each of the `units`, such as `response`, that the ledger has.
     """
-    from matplotlib.figure import Figure
-
     by_unit = {unit: [entry for entry in manifest.ledger if entry.unit == unit] for unit in units}
     by_unit = {unit: entries for unit, entries in by_unit.items() if entries}
     dropping = {
         unit: [entry for entry in entries if entry.kept < entry.n_in] for unit, entries in by_unit.items()
     }
     bar_counts = [len(entries) + 1 for entries in dropping.values()]
-    figure = Figure(figsize=(WIDTH, 0.45 * len(by_unit) + 0.27 * sum(bar_counts)), layout="constrained")
+    figure = blank_figure(0.45 * len(by_unit) + 0.27 * sum(bar_counts))
     axes = figure.subplots(len(by_unit), 1, squeeze=False, height_ratios=[n + 0.6 for n in bar_counts])[:, 0]
     for ax, (unit, entries) in zip(axes, by_unit.items(), strict=True):
         rows, total = plural(unit), entries[0].n_in
@@ -285,10 +281,15 @@ def draw_lengths(ax: "Axes", series: dict[str, pl.Series], unit: str, rows: str)
 
 def new_figure(height: float) -> "tuple[Figure, Axes]":
     """A figure with one pair of axes, as wide as a README and `height` inches high."""
+    figure = blank_figure(height)
+    return figure, figure.subplots()
+
+
+def blank_figure(height: float) -> "Figure":
+    """A figure without axes, as wide as a README and `height` inches high."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.subplots()
+    return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
 def count_axis(ax: "Axes", name: str) -> None:

@@ -13,8 +13,8 @@ from .figures import (
     ORANGE,
     PALE,
     TITLE,
-    WIDTH,
     as_files,
+    blank_figure,
     label,
     new_figure,
     share_axis,
@@ -99,12 +99,11 @@ def logged(diagnostics: Mapping[str, Any]) -> dict[str, Points]:
 
 def _curves(curves: dict[str, Points]) -> "Figure":
     """A panel for each curve, two side by side, over the same steps."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     columns = min(2, len(curves))
     lines = -(-len(curves) // columns)
-    figure = Figure(figsize=(WIDTH, 0.6 + 1.9 * lines), layout="constrained")
+    figure = blank_figure(0.6 + 1.9 * lines)
     axes = list(figure.subplots(lines, columns, squeeze=False, sharex=True).flat)
     for ax, (name, points) in zip(axes, curves.items(), strict=False):
         marker = "o" if len(points) <= 30 else ""
@@ -124,9 +123,7 @@ def _curves(curves: dict[str, Points]) -> "Figure":
 
 def _calibration(bins: list[Entry], ece: float | None) -> "Figure":
     """Accuracy by confidence, over a histogram of the comparisons."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    figure = blank_figure(4.6)
     curve, histogram = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     low, high = min(0.5, *(entry["low"] for entry in bins)), max(entry["high"] for entry in bins)
     confidences, accuracies = ([entry[key] for entry in bins] for key in ("confidence", "accuracy"))

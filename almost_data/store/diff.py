@@ -85,8 +85,8 @@ def diff(store: Store, a: str, b: str) -> Diff:
         pairs=_pairs(common, lost, gained) if "chosen_responder" in names else [],
         shortcuts=_shifts(old, new),
         examples={
-            "lost": _rows(old, lost.sort("id").head(EXAMPLES), "lost"),
-            "gained": _rows(new, gained.sort("id").head(EXAMPLES), "gained"),
+            "lost": _rows(old, lost.head(EXAMPLES), "lost"),
+            "gained": _rows(new, gained.head(EXAMPLES), "gained"),
         },
     )
 
@@ -140,13 +140,13 @@ def _comparable(store: Store, a: str, b: str) -> tuple[Manifest, Manifest, list[
 def _changes(
     store: Store, old: Manifest, new: Manifest, key: list[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.LazyFrame]:
-    """Rows of the old version alone and of the new one alone, with reasons, and those in both."""
+    """Rows of the old version alone and of the new one alone, by id and with reasons, and those in both."""
     old_rows, new_rows = (
         with_texts(store, manifest, "default").with_columns(id=pl.concat_str(key, separator=" "))
         for manifest in (old, new)
     )
-    lost = old_rows.join(new_rows, on="id", how="anti").collect()
-    gained = new_rows.join(old_rows, on="id", how="anti").collect()
+    lost = old_rows.join(new_rows, on="id", how="anti").sort("id").collect()
+    gained = new_rows.join(old_rows, on="id", how="anti").sort("id").collect()
     common = old_rows.join(new_rows, on="id", how="inner", suffix="_b")
     return _with_reason(store, new, lost), _with_reason(store, old, gained), common
 

@@ -84,6 +84,9 @@ def test_two_versions_show_what_came_and_went(store: Store) -> None:  # noqa: F8
     changes = [row.change for row in page.rows]
     assert f"{changes.count('lost')} lost, {changes.count('gained')} gained" in page.about
     assert all(row.reason for row in page.rows) and set(changes) == {"lost", "gained"}
+    for limit in (4, 1000):
+        pages = [difference_page(store, "comparisons@0.1.0", "comparisons@0.2.0", limit) for _ in range(3)]
+        assert pages[0] == pages[1] == pages[2], "the seed decides"
 
 
 def test_a_file_of_preferences_is_shown_as_it_is_read(tmp_path: Path) -> None:
