@@ -279,8 +279,7 @@ def test_a_build_stands_on_what_is_on_the_hub(store: Store, server: Hub, tmp_pat
 
 OPENINGS = """
 from polars import col
-from almost_data import Builder, Built, Column, Config, Filter, Table, apply_filters, draw_bars, last_turn
-from almost_data import new_figure
+from almost_data import Builder, Built, Column, Config, Filter, Table, apply_filters, last_turn
 
 
 class OpeningsConfig(Config, frozen=True):
@@ -304,15 +303,9 @@ def build(config, parents, generator, progress):
     return Built(rows, result.ledger, {})
 
 
-def figures(manifest, tables):
-    figure, axes = new_figure(1.5)
-    draw_bars(axes, list(tables), [len(rows) for rows in tables.values()], list(tables))
-    yield "rows", figure
-
-
 BUILDER = Builder(
     name="openings", doc="The first words of queries.", config=OpeningsConfig, tables=TABLES, build=build,
-    parents=("queries",), uses_engine=False, figures=figures,
+    parents=("queries",), uses_engine=False,
 )
 """
 
@@ -340,6 +333,5 @@ def test_a_dataset_whose_builder_is_not_installed_is_pulled_verified_and_shown(
         done = command(server, tmp_path, *words, *target)
         assert done.returncode == 0 and expected in " ".join(done.stdout.split()), done.stdout + done.stderr
     pulled = Store(tmp_path / "other")
-    assert (pulled.path("openings@1.0.0") / "plots" / "rows.png").is_file()
     assert pulled.scan("openings@1.0.0").collect()["opening"].to_list() == ["Why"]
     assert pulled.scan("openings@1.0.0", "rejected").collect()["reason"].to_list() == ["rare"]
