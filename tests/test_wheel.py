@@ -25,14 +25,13 @@ def test_the_wheel_carries_cards_presets_and_prompts(wheel: Path) -> None:
     for name in ("comparisons", "responses", "queries", "dataset"):
         assert f"almost_data/cards/templates/{name}.md.jinja" in names
     for name in (
-        "run/presets/tiny.toml",
-        "generation/prompts/hhh.txt",
-        "generation/prompts/seeds.txt",
-        "store/trainers/openrlhf/train_dpo.sh",
-        "py.typed",
-        "viewer/viewer.html",
-        "viewer/viewer.css",
-        "viewer/viewer.js",
+        *("run/presets/tiny.toml", "generation/prompts/hhh.txt", "generation/prompts/seeds.txt", "py.typed"),
+        *(
+            "store/trainers/openrlhf/train_dpo.sh",
+            "viewer/viewer.html",
+            "viewer/viewer.css",
+            "viewer/viewer.js",
+        ),
     ):
         assert f"almost_data/{name}" in names
     assert not any(name.startswith(("tests/", "cards/", "recipes/")) for name in names)
@@ -62,8 +61,5 @@ def test_a_clean_environment_builds_comparisons_and_datasets_loads_them(wheel: P
         [str(python), "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
     )
     assert loaded.returncode == 0, loaded.stderr
-    assert [line.split()[0] for line in loaded.stdout.splitlines()] == [
-        "default",
-        "rejected",
-        "rejected_responses",
-    ]
+    configs = [line.split()[0] for line in loaded.stdout.splitlines()]
+    assert configs == ["default", "rejected", "rejected_responses"]

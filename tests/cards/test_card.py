@@ -136,13 +136,8 @@ def test_front_matter_has_what_is_known_and_no_more(store: Store) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "# Card",
-        "---\na: 1\n# no end",
-        "---\n- a\n---\n",
-        "---\na: [\n---\n",
-        "---\na: 2020-02-31\n---\n",
-        " ---\na: 1\n---",
+        *("", "# Card", "---\na: 1\n# no end", "---\n- a\n---\n", " ---\na: 1\n---"),
+        *("---\na: [\n---\n", "---\na: 2020-02-31\n---\n"),
     ],
 )
 def test_front_matter_that_is_none_is_refused(text: str) -> None:

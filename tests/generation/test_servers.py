@@ -315,13 +315,8 @@ def test_a_servers_own_rates_are_heeded(waits: list[float]) -> None:
 
 
 def test_a_wait_is_seconds_or_a_date() -> None:
-    assert [
-        _retry_after(value) for value in ("", "3", "0", "-1", "soon", "Thu, 01 Jan 1970 00:00:00 GMT")
-    ] == [
-        None,
-        3.0,
-        *[None] * 4,
-    ]
+    assert _retry_after("3") == 3.0
+    assert not any(map(_retry_after, ("", "0", "-1", "soon", "Thu, 01 Jan 1970 00:00:00 GMT")))
     soon = _retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True))
     assert soon is not None and 0 < soon <= 30
 

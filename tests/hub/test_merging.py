@@ -102,18 +102,8 @@ def test_yaml_that_grows_is_one_line(store: Store, server: Hub, tmp_path: Path) 
             hub.pull(Store(tmp_path / "other"), REPO, api=api(server))
 
 
-LINES = [
-    "text",
-    "",
-    merging.BEGIN,
-    merging.END,
-    merging.PARENTS,
-    "---",
-    "# Title",
-    "a: 1",
-    "\ufeff",
-    "<!-- x -->",
-]
+MARKS = [merging.BEGIN, merging.END, merging.PARENTS]
+LINES = ["text", "", *MARKS, "---", "# Title", "a: 1", "\ufeff", "<!-- x -->"]
 
 
 @settings(max_examples=60, deadline=None)
