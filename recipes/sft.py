@@ -28,7 +28,7 @@ from almost_data.training import preflight, samples, trainers
 def main(argv: list[str] | None = None) -> None:
     parser = TrlParser((training.Inputs, SFTConfig, ModelConfig))
     inputs, args, model_args = training.parse(parser, "sft", argv)
-    args.assistant_only_loss = True
+    args.assistant_only_loss = True  # the paper's loss
     source = training.dialogues(training.open_dataset(inputs))
     base = training.find_model(inputs.store, model_args.model_name_or_path)
     tokenizer = trainers.load_tokenizer(base.folder)
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     if inputs.dry_run or recipe.is_done(run):
         return
 
-    set_seed(args.seed)
+    set_seed(args.seed)  # the embedding of a new padding token is random
     network = trainers.load(AutoModelForCausalLM, base.folder, model_args)
     trainer = SFTTrainer(
         model=training.fit(network, tokenizer),
@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     folder = trainers.save(trainer, trainer.model, tokenizer, run.final)
     if not training.is_main_process():
         return
+    _, texts = replies.report()
     manifest = training.publish(
         run,
         folder,
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         counts={"train": len(rows), "test": len(unseen)},
         history=history,
         curves=("loss", "eval_loss", "mean_token_accuracy", "entropy"),
-        diagnostics={"preflight": checks.record(), "samples": replies.report()[1], "speed": speed},
+        diagnostics={"preflight": checks.record(), "samples": texts, "speed": speed},
     )
     recipe.show_model(run, manifest)
 

@@ -93,48 +93,54 @@ def shortcut_figures(diagnostics: Mapping[str, Any]) -> Figures:
     pairs = [(row["chosen_responder"], row["rejected_responder"], row) for row in largest]
     pairs.sort(key=lambda pair: (place.get(pair[:2], len(place)), pair[:2]))
     named = [(f"{label(f'{a} >')}\n{label(b)}", row) for a, b, row in pairs] if len(pairs) > 1 else []
-    of_all = f" ({PAIRS} largest of {len(text['responder_pairs'])})" * (len(text["responder_pairs"]) > PAIRS)
-    yield "length_gap", _length_gap(text, named, of_all)
+    total = len(text["responder_pairs"])
+    title_end = f" ({PAIRS} largest of {total})" if total > PAIRS else ""
+    yield "length_gap", _length_gap(text, named, title_end)
     overall = text | {"probe": text["probe"]["accuracy"]}
-    yield "shortcuts", _accuracies([("all comparisons", overall), *named], text, of_all)
+    yield "shortcuts", _accuracies([("all comparisons", overall), *named], text, title_end)
 
 
-def _length_gap(text: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]], of_all: str) -> "Figure":
-    """A histogram of the gap, and below it a box for each responder pair."""
-    heights = [2.2] + [0.5 + _heights([name for name, _ in pairs])] * bool(pairs)
+def _length_gap(
+    diagnostics: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]], title_end: str
+) -> "Figure":
+    """A histogram of the characters of chosen minus those of rejected, and a box for each responder pair.
+
+    `pairs` are the labels of the boxes and their rows of the diagnostics.
+    """
+    heights = [2.2]
+    if pairs:
+        heights.append(0.5 + _heights([name for name, _ in pairs]))
     figure = blank_figure(0.9 + sum(heights))
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights, sharex=True)[:, 0]
-    gap = text["length_gap"]
+    top, bottom = axes[0], axes[-1]  # the same where there are no pairs
+    gap = diagnostics["length_gap"]
     histogram = gap["histogram"]
     counts = np.array(histogram["counts"])
     edges = histogram["start"] + histogram["width"] * np.arange(len(counts) + 1)
-    for side, colour, name in (
-        (edges[:-1] < 0, ORANGE, "rejected is longer"),
-        (edges[:-1] >= 0, BLUE, "chosen is longer, or equal"),
+    starts = edges[:-1]  # one of them is 0, so that no bin holds both kinds
+    for is_side, colour, name in (
+        (starts < 0, ORANGE, "rejected is longer"),
+        (starts >= 0, BLUE, "chosen is longer, or equal"),
     ):
-        axes[0].bar(
-            edges[:-1][side], counts[side], histogram["width"], align="edge", color=colour, label=name
-        )
-    axes[0].axvline(
-        gap["q50"], color=INK, linestyle="--", linewidth=1.6, label=f"median ({gap['q50']:+,.0f})"
-    )
+        top.bar(starts[is_side], counts[is_side], histogram["width"], align="edge", color=colour, label=name)
+    top.axvline(gap["q50"], color=INK, linestyle="--", linewidth=1.6, label=f"median ({gap['q50']:+,.0f})")
     figure.legend(loc="outside lower center", ncols=3)
     width = f"{histogram['width']:,} character{'s' if histogram['width'] > 1 else ''}"
-    axes[0].set_ylabel(f"comparisons\nper {width}", size=9.5)
-    axes[0].set_title(f"Length of chosen minus length of rejected, {text['rows']:,} comparisons")
-    count_axis(axes[0], "y")
-    for y, (_, row) in enumerate(pairs):
-        draw_box(axes[1], y, row["length_gap"])
+    top.set_ylabel(f"comparisons\nper {width}", size=9.5)
+    top.set_title(f"Length of chosen minus length of rejected, {diagnostics['rows']:,} comparisons")
+    count_axis(top, "y")
     if pairs:
-        axes[1].axvline(0, color=INK, linewidth=0.8)
-        axes[1].set_yticks(range(len(pairs)), [f"{name} ({row['rows']:,})" for name, row in pairs], size=9)
-        axes[1].set_ylim(len(pairs) - 0.4, -0.6)
-        axes[1].set_title(f"By responder pair{of_all}; box: middle half, line: 5% to 95%")
+        for y, (_, row) in enumerate(pairs):
+            draw_box(bottom, y, row["length_gap"])
+        bottom.axvline(0, color=INK, linewidth=0.8)
+        bottom.set_yticks(range(len(pairs)), [f"{name} ({row['rows']:,})" for name, row in pairs], size=9)
+        bottom.set_ylim(len(pairs) - 0.4, -0.6)
+        bottom.set_title(f"By responder pair{title_end}; box: middle half, line: 5% to 95%")
     beyond = histogram["below"] + histogram["above"]
-    axes[-1].set_xlabel("characters" + (f" ({beyond:,} further out not in the histogram)" if beyond else ""))
+    bottom.set_xlabel("characters" + (f" ({beyond:,} further out not in the histogram)" if beyond else ""))
     ends = [*edges, *(row["length_gap"][end] for _, row in pairs for end in ("q05", "q95"))]
-    axes[-1].set_xlim(min(ends), max(ends))
-    axes[-1].xaxis.set_major_formatter(lambda value, _: f"{value:+,.0f}" if value else "0")
+    bottom.set_xlim(min(ends), max(ends))
+    bottom.xaxis.set_major_formatter(lambda value, _: f"{value:+,.0f}" if value else "0")
     return figure
 
 
@@ -146,14 +152,19 @@ def draw_box(ax: "Axes", y: float, quantiles: Mapping[str, float]) -> None:
     ax.vlines(q50, y - 0.275, y + 0.275, color=BLUE, linewidth=3, zorder=3)
 
 
-def _accuracies(rows: list[tuple[str, dict[str, Any]]], text: dict[str, Any], of_all: str) -> "Figure":
+def _accuracies(
+    rows: list[tuple[str, dict[str, Any]]], diagnostics: dict[str, Any], title_end: str
+) -> "Figure":
     """How often always-longer and the surface model are right: a dot with its 95% interval for each."""
     from ..diagnostics.probe import wilson
 
     names = [f"{name} ({row['rows']:,})" for name, row in rows]
     figure, ax = new_figure(1.5 + _heights(names))
-    probe = text["probe"]
-    ends = {"always_longer": text["always_longer_interval"], "probe": [probe.get("low"), probe.get("high")]}
+    probe = diagnostics["probe"]
+    ends = {
+        "always_longer": diagnostics["always_longer_interval"],
+        "probe": [probe.get("low"), probe.get("high")],
+    }
     values = []
     for key, offset, colour, marker, name in (
         ("always_longer", -0.16, ORANGE, "D", "the longer one"),
@@ -171,7 +182,7 @@ def _accuracies(rows: list[tuple[str, dict[str, Any]]], text: dict[str, Any], of
     ax.set_xlabel("comparisons in which it picks the chosen response (line: 95% interval)")
     share_axis(ax, values, len(rows))
     figure.legend(loc="outside lower center", ncols=2)
-    figure.suptitle(f"How far a shortcut gets without reading{of_all}", x=0.01, ha="left", **TITLE)
+    figure.suptitle(f"How far a shortcut gets without reading{title_end}", x=0.01, ha="left", **TITLE)
     return figure
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -49,7 +48,7 @@ def load_commands(arguments: list[str]) -> None:
 def command(evaluation: Evaluation[Any]) -> Callable[..., None]:
     """The command that runs an evaluation."""
 
-    def run(*, options: Any, json: bool = False, root: Path = ROOT) -> None:
+    def run(*, options: Any, json: Json = False, root: Root = ROOT) -> None:
         store = Store(root)
         with progress_bars() as bars:
             result = evaluate(store, evaluation, options, silent if json else bars)
@@ -59,14 +58,10 @@ def command(evaluation: Evaluation[Any]) -> Callable[..., None]:
         else:
             print_result(store, result)
 
+    # cyclopts reads the flags off the signature, and the type of the options is known only here.
     options_type: Any = evaluation.options
-    run.__annotations__ = {
-        "options": Annotated[options_type, Parameter(name="*")],
-        "json": Json,
-        "root": Root,
-        "return": None,
-    }
+    run.__annotations__["options"] = Annotated[options_type, Parameter(name="*")]
     if all(field.default is not MISSING for field in fields(evaluation.options)):
-        run.__kwdefaults__ = {"json": False, "root": ROOT, "options": evaluation.options()}
+        run.__kwdefaults__ = {**(run.__kwdefaults__ or {}), "options": evaluation.options()}
     run.__doc__ = evaluation.description
     return run

@@ -91,8 +91,8 @@ def verify(
     json: Json = False,
     root: Root = ROOT,
 ) -> None:
-    store, doubts = Store(root), list[str]()
-    if "/" in ref and not Path(ref).exists():
+    store, not_proven = Store(root), list[str]()
+    if "/" in ref and not Path(ref).exists():  # of a path, the store's error says how to name it
         from .hub import verify_on_hub
 
         problems = verify_on_hub(store, ref, is_quiet=json)
@@ -103,17 +103,18 @@ def verify(
 
         ref = store.resolve(ref)
         problems = verify_artifact(store, ref, partial(model_card.render, store))
-        doubts = [] if problems else unproven(store, ref, _place(store, ref))
+        not_proven = [] if problems else unproven(store, ref, _place(store, ref))
     if json:
-        print_json({"ref": ref, "problems": problems, "unproven": doubts})
-    elif not problems:
+        print_json({"ref": ref, "problems": problems, "unproven": not_proven})
+    elif problems:
+        for problem in problems:
+            print_line(f"{ref}: {problem}")
+    else:
         print_line(f"{ref}: manifest, ledger, card and files agree")
-    for problem in () if json else problems:
-        print_line(f"{ref}: {problem}")
-    if doubts and not json:
-        print_line("nothing is wrong; what this check alone cannot show:", "dim")
-        for doubt in doubts:
-            print_line(f"  {doubt}", "dim")
+        if not_proven:
+            print_line("nothing is wrong; what this check alone cannot show:", "dim")
+        for sentence in not_proven:
+            print_line(f"  {sentence}", "dim")
     if problems:
         raise SystemExit(1)
 

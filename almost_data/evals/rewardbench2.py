@@ -122,24 +122,29 @@ def _replies(items: Sequence[Item]) -> Iterator[tuple[str, Item, str]]:
     """Name, item and text of each reply."""
     for item in items:
         for place, reply in enumerate(item.replies):
-            yield f"{item.id}\0{place}", item, reply
+            yield _reply_name(item, place), item, reply
+
+
+def _reply_name(item: Item, place: int) -> str:
+    return f"{item.id}\0{place}"
 
 
 def _measurement(
     who: str, items: Sequence[Item], scores: Mapping[str, float], environment: dict[str, Any]
 ) -> Measurement:
-    """Lines and rows of the scores by the name of a reply."""
-    values: dict[str, Values] = {
-        who: {
-            item.id: [scores[f"{item.id}\0{place}"] for place in range(len(item.replies))] for item in items
-        }
+    """What the scores of the replies, by name, come to: for `who` gave them, the longest and the shortest."""
+    by_item = {
+        item.id: [scores[_reply_name(item, place)] for place in range(len(item.replies))] for item in items
     }
+    values: dict[str, Values] = {who: by_item}
     for name, sign in ((LONGEST, 1.0), (SHORTEST, -1.0)):
-        values.setdefault(name, {item.id: [sign * len(reply) for reply in item.replies] for item in items})
-    by_who = {name: credits(items, numbers) for name, numbers in values.items()}
+        if name != who:  # such a baseline may itself be evaluated
+            values[name] = {item.id: [sign * len(reply) for reply in item.replies] for item in items}
+    credits_by_who = {name: credits(items, numbers) for name, numbers in values.items()}
     missing = [subset for subset in SUBSETS if all(item.subset != subset for item in items)]
+    note = f"No item of {', '.join(missing)}: the overall number is not RewardBench 2's."
     return Measurement(
-        lines=[line for name, scored in by_who.items() for line in _lines(name, items, scored)],
+        lines=[line for name, scored in credits_by_who.items() for line in _lines(name, items, scored)],
         items=[
             {
                 "id": item.id,
@@ -148,14 +153,12 @@ def _measurement(
                 "right": item.right,
                 "chars": [len(reply) for reply in item.replies],
                 "scores": list(values[who][item.id]),
-                **{f"{name}: credit": scored[item.group] for name, scored in by_who.items()},
+                **{f"{name}: credit": scored[item.group] for name, scored in credits_by_who.items()},
             }
             for item in items
         ],
         details=_ties_table(items, values),
-        notes=[f"No item of {', '.join(missing)}: the overall number is not RewardBench 2's."]
-        if missing
-        else [],
+        notes=[note] if missing else [],
         environment=environment,
     )
 

@@ -81,8 +81,8 @@ def greatest_cost(request: Request, price: Price | None) -> float:
 def read_reply(request: Request, name: str, price: Price | None, body: bytes) -> Reply:
     """The reply in the answer of a server that was asked for a model by this name.
 
-    Raises ServerFault for what is no completion, or broken off.
-    What cannot be read is billed if it has counts of tokens, so it is not asked for again.
+    Raises ServerFault for what is no completion, or broken off. An answer that cannot be read, but counts its
+    tokens, was paid for: its fault is final.
     """
     try:
         completion = _decode(body)
@@ -92,34 +92,40 @@ def read_reply(request: Request, name: str, price: Price | None, body: bytes) ->
             raise TypeError("not text")
         text, is_stopped = cut_at_stop(text, request.sampling.stop)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        prompt, new = _counts(_usage(body))
+        prompt_tokens, new_tokens = _counts(_usage(body))
+        has_counts = prompt_tokens + new_tokens > 0
         message = f"HTTP 200, but no completion: {body[:2000].decode('utf-8', 'replace')}"
-        billed = price.of(prompt, new) if price else 0.0
-        raise ServerFault(message, is_temporary=not prompt + new, cost=billed) from None
+        billed = price.of(prompt_tokens, new_tokens) if price else 0.0
+        raise ServerFault(message, is_temporary=not has_counts, cost=billed) from None
     usage = completion.usage
-    prompt, new = _counts(usage)
+    prompt_tokens, new_tokens = _counts(usage)
+    has_counts = prompt_tokens + new_tokens > 0
     cost = 0.0
-    if price:
+    if price:  # what is not counted is estimated
         characters = len(text) + len(reasoning or "")
-        cost = price.of(prompt or request.size / CHARACTERS, new or characters / CHARACTERS)
+        cost = price.of(prompt_tokens or request.size / CHARACTERS, new_tokens or characters / CHARACTERS)
     reason = str(choice.finish_reason or "").lower()
     if reason == "abort":  # by a vLLM that is being stopped
-        billed = cost if prompt + new else 0.0
+        billed = cost if has_counts else 0.0
         raise ServerFault("HTTP 200, but stopped in the middle", is_temporary=True, cost=billed)
-    ended = FINISH_REASONS.get(reason)
-    is_cut = ended == "length" or (not reason and new >= request.sampling.max_new_tokens)
-    if reason and not (is_stopped or ended):
-        return Reply.failed(request.id, f"the server ended the reply: {redacted(reason)}", prompt, cost)
+    finish_reason = "stop" if is_stopped else FINISH_REASONS.get(reason)
+    if not reason and not is_stopped:
+        finish_reason = "length" if new_tokens >= request.sampling.max_new_tokens else "stop"
+    if finish_reason is None:
+        return Reply.failed(
+            request.id, f"the server ended the reply: {redacted(reason)}", prompt_tokens, cost
+        )
+    other_name = answered_name(name, completion.model)
     return Reply(
         id=request.id,
         text=text,
-        finish_reason="length" if is_cut and not is_stopped else "stop",
-        prompt_tokens=prompt,
-        completion_tokens=new,
+        finish_reason=finish_reason,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=new_tokens,
         reasoning=reasoning,
         cached_tokens=_count(_get(usage, "prompt_tokens_details"), "cached_tokens"),
         cost=cost,
-        answered_as=redacted(answered, 100) if (answered := answered_name(name, completion.model)) else None,
+        answered_as=other_name and redacted(other_name, 100),
     )
 
 

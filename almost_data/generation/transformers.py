@@ -145,7 +145,7 @@ class TransformersEngine:
         device, dtype = self._device_and_dtype()
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         if self._loaded and size > SHARE * free_memory(device):
-            self.close()
+            self.close()  # it would not fit beside the others
         network = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),

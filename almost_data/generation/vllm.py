@@ -82,7 +82,7 @@ class VLLMEngine:
         groups = group_by_model(requests, self.resolve)
         check_templates(groups)
         for model in sorted(groups, key=lambda model: model != self._loaded):
-            self._load(model)
+            self._ensure_loaded(model)
             yield from self._run(groups.pop(model))
 
     def close(self) -> None:
@@ -141,7 +141,8 @@ class VLLMEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _load(self, model: Model) -> None:
+    def _ensure_loaded(self, model: Model) -> None:
+        """Run the engine on this model; one that runs another is stopped first. Raises CannotStart."""
         if self._loaded == model:
             return
         self.close()
@@ -149,8 +150,6 @@ class VLLMEngine:
         folder = weights.fetch(model)
         try:
             self.llm = self._start(folder)
-        except InputError:
-            raise
         except Exception as error:
             self.close()
             raise CannotStart(

@@ -172,11 +172,16 @@ class Planner:
         parents: Sequence[Manifest],
         deleted: Mapping[str, Model] | None = None,
     ) -> Manifest:
-        """The manifest before there are rows. `deleted` are reward models not in the store any more."""
-        reward_models = {
-            name: pin_model((deleted or {}).get(model.id) or self.scorer(model).model)
-            for name, model in builder.reward_models(settings).items()
-        }
+        """The manifest before there are rows.
+
+        `deleted` are parents that the store lacks now, as models: a reward model of them is not loaded.
+        """
+
+        def pinned(reward_model: RewardModel) -> dict[str, Any]:
+            deleted_model = (deleted or {}).get(reward_model.id)
+            return pin_model(deleted_model or self.scorer(reward_model).model)
+
+        reward_models = {name: pinned(model) for name, model in builder.reward_models(settings).items()}
         config = {
             "settings": record(settings),
             **builder.pins(settings, self.generator),

@@ -28,7 +28,10 @@ class LoadedClassifier:
     dtype: str
     vocabulary: int
     pad: int | None
-    """The token that the model itself takes for padding."""
+    """The token that the model itself takes for padding, and skips where it looks for the last one.
+
+    Where it is EOS too, the score of a text that ends in EOS is read before it, here as in training.
+    """
     needs_mask: bool = True
     """Whether padding must be masked (see `reads_ahead`)."""
 
@@ -38,22 +41,15 @@ class LoadedClassifier:
 
 
 def score_batch(loaded: LoadedClassifier, batch: list[EncodedDialogue]) -> list[float]:
-    """The model's score of each dialogue, as it gives it for the dialogue alone.
+    """The score that the model gives to each dialogue alone.
 
-    A decoder's score is read at one token, and transformers finds that by id: the last one that is not
-    `config.pad_token_id`, or the very last one where that is None. So the padding must be that very id.
-    (Where it is EOS too, the score of a text that ends in EOS is read before it, here as in training.)
-    Where the config has none, any id will do that no dialogue of the batch ends in, if the config says so.
-    Padding stands on the right, where no token that counts sees it, and positions begin at 0.
+    Padding stands on the right, so that positions begin at 0. A decoder's tokens do not see it; from other
+    models the mask hides it.
     """
     import torch
 
     width = max(len(row.tokens) for row in batch)
-    pad = loaded.pad
-    if pad is None:
-        last_tokens = {row.tokens[-1] for row in batch}
-        pad = next(id for id in count() if id not in last_tokens)
-        loaded.config.pad_token_id = pad
+    pad = _declare_padding(loaded.config, batch) if loaded.pad is None else loaded.pad
 
     def padded(rows: list[list[int]], fill: int) -> torch.Tensor:
         filled = [row + [fill] * (width - len(row)) for row in rows]
@@ -70,6 +66,18 @@ def score_batch(loaded: LoadedClassifier, batch: list[EncodedDialogue]) -> list[
     return values
 
 
+def _declare_padding(config: Any, batch: list[EncodedDialogue]) -> int:
+    """A padding token for a model without one, written into its config.
+
+    transformers reads a decoder's score at the last token that is not `config.pad_token_id`, so any id will
+    do that no dialogue of the batch ends in.
+    """
+    last_tokens = {row.tokens[-1] for row in batch}
+    pad = next(id for id in count() if id not in last_tokens)
+    config.pad_token_id = pad
+    return pad
+
+
 def reads_ahead(loaded: LoadedClassifier) -> bool:
     """Whether the tokens behind a token change its hidden state.
 
@@ -83,8 +91,8 @@ def reads_ahead(loaded: LoadedClassifier) -> bool:
     scores = []
     try:
         loaded.needs_mask = False
-        for loaded.pad in unused:
-            loaded.config.pad_token_id = loaded.pad
+        for id in unused:
+            loaded.pad = loaded.config.pad_token_id = id
             scores.append(score_batch(loaded, rows))
     finally:
         loaded.pad, loaded.config.pad_token_id, loaded.needs_mask = pad, config_pad, True

@@ -30,12 +30,12 @@ def plan(store: Store, refs: Sequence[str]) -> Removal:
             store.manifest(ref)  # raises the error that lists the existing ones
     parents, unchecked = dict[str, set[str]](), list[str]()
     for ref in store.refs():
-        manifest = store.read(ref)
-        if isinstance(manifest, Manifest):
-            parents[ref] = {parent.ref for parent in manifest.parents}
+        manifest_or_error = store.read(ref)
+        if isinstance(manifest_or_error, Manifest):
+            parents[ref] = {parent.ref for parent in manifest_or_error.parents}
         else:
             question = f"what {ref} is" if ref in refs else f"whether {ref} was made from what is deleted"
-            unchecked.append(f"{question}: {manifest}")
+            unchecked.append(f"{question}: {manifest_or_error}")
     children = {ref: [child for child in parents if ref in parents[child]] for ref in refs}
     staying = {ref: [child for child in names if child not in refs] for ref, names in children.items()}
     paths = (path for ref in children for path in store.path(ref).rglob("*") if not path.is_dir())

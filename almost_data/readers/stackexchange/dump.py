@@ -38,26 +38,34 @@ def reading(path: Path, site: str) -> Iterator[Posts]:
             yield lambda tick: _posts(lambda: unpacked.open("rb"), size, str(path), site, tick)
 
 
+QUESTION, ANSWER = 1, 2
+"""Values of `PostTypeId`."""
+
+
 def _posts(opener: Opener, size: int, name: str, site: str, tick: Tick) -> Iterator[Post]:
+    """The questions and answers of a dump; other kinds of posts are passed over."""
     with opener() as file:
         for line, row in _elements(file, size, name, tick):
             place = f"{name}:{line}"
             kind = _number(row, "PostTypeId", place)
-            if kind not in (1, 2):  # question, answer
+            if kind not in (QUESTION, ANSWER):
                 continue
-            user, display_name = row.get("OwnerUserId"), " ".join(row.get("OwnerDisplayName", "").split())
-            profile = f"https://{site}/users/{_number(row, 'OwnerUserId', place)}" if user else ""
-            date = row.get("LastEditDate") or row.get("CreationDate", "")
+            is_answer = kind == ANSWER
+            display_name = " ".join(row.get("OwnerDisplayName", "").split())
+            profile = ""
+            if row.get("OwnerUserId"):
+                profile = f"https://{site}/users/{_number(row, 'OwnerUserId', place)}"
+            last_changed = row.get("LastEditDate") or row.get("CreationDate", "")
             yield Post(
                 site=site,
                 id=_number(row, "Id", place),
-                question=_number(row, "ParentId", place) if kind == 2 else None,
-                score=vote_score(_number(row, "Score", place)) if kind == 2 else 0,
+                question=_number(row, "ParentId", place) if is_answer else None,
+                score=vote_score(_number(row, "Score", place)) if is_answer else 0,
                 accepted=_number(row, "AcceptedAnswerId", place) if row.get("AcceptedAnswerId") else None,
                 title=row.get("Title", ""),
                 html=row.get("Body", ""),
                 author=author_of(display_name, profile),
-                license=row.get("ContentLicense") or license_of(date),
+                license=row.get("ContentLicense") or license_of(last_changed),
             )
 
 
