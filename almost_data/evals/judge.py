@@ -8,7 +8,7 @@ from ..generation import Model, Request
 from ..generation.answered import warnings
 from ..generation.client import redacted
 from ..generation.journal import MAX_FAILURES, JournaledGenerator
-from ..generation.openai import AS_SERVED, OpenAIEngine
+from ..generation.openai import OpenAIEngine
 from ..scoring import verdicts
 from ..scoring.verdicts import Verdict
 from .evaluation import EvalSession
@@ -18,11 +18,6 @@ RETRIES = 5
 """Of one verdict: about 25 seconds of waiting."""
 SECONDS = 120.0
 """That one verdict may take."""
-
-
-def served(name: str) -> Model:
-    """A judge by its name on the server, which is all that pins it."""
-    return Model(name, AS_SERVED)
 
 
 def engine(url: str, timeout: float = SECONDS, retries: int = RETRIES) -> OpenAIEngine:

@@ -17,8 +17,9 @@ import numpy as np
 
 from ..datasets.records import Pinned
 from ..errors import InputError
-from ..generation import Sampling
+from ..generation import Model, Sampling
 from ..generation.openai import AS_SERVED, OpenAIEngine
+from ..models.chat import assistant_turn
 from ..scoring import Dialogue, verdicts
 from . import judge, stats
 from .choices import LONGEST, SHORTEST
@@ -62,8 +63,7 @@ def _plan_model(session: EvalSession, options: Options) -> EvalPlan:
 
     def measure() -> Measurement:
         dialogues = (
-            Dialogue(name, (*item.prompt, {"role": "assistant", "content": reply}))
-            for name, item, reply in _replies(items)
+            Dialogue(name, (*item.prompt, assistant_turn(reply))) for name, item, reply in _replies(items)
         )
         return _measurement(who, items, session.scores(subject, dialogues), subject.scorer.settings())
 
@@ -74,7 +74,7 @@ def _plan_model(session: EvalSession, options: Options) -> EvalPlan:
 def _plan_judge(session: EvalSession, options: Options, server: OpenAIEngine) -> EvalPlan:
     """The evaluation of a judge. An item with a verdict that cannot be read is left out, with a note."""
     items, pinned = _read(options)
-    model = judge.served(options.model)
+    model = Model(options.model, AS_SERVED)
     sampling = Sampling(verdicts.TOKENS, 0.0)
 
     def measure() -> Measurement:

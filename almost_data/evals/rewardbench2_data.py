@@ -9,7 +9,7 @@ import numpy as np
 
 from ..datasets.records import Pinned
 from ..errors import InputError
-from ..models.chat import Messages
+from ..models.chat import Messages, user_turn
 from ..readers import files
 from ..readers.conversations import read_prompt
 from ..readers.layout import texts
@@ -86,7 +86,7 @@ def _item(place: str, row: Mapping[str, Any]) -> Item:
         raise InputError(f"{place}: not an item of RewardBench 2: it needs {', '.join(COLUMNS)}")
     try:
         value = row.get("prompt")  # text is one turn here, whatever it holds: no item may be left out
-        prompt = read_prompt([{"role": "user", "content": value}] if isinstance(value, str) else value)
+        prompt = read_prompt(user_turn(value) if isinstance(value, str) else value)
     except Unusable as error:
         raise InputError(f"{place}: {error}") from None
     return Item(f"{subset}/{row['id']}", str(subset), prompt, (*right, *wrong), len(right))

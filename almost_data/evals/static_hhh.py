@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ..datasets.records import Pinned
 from ..errors import InputError
 from ..generation import prompts
+from ..models.chat import user_turn
 from ..models.hub_token import token_kept
 from ..readers.dialogue_text import is_hh, read_hh
 from ..readers.reasons import Unusable
@@ -109,7 +110,7 @@ def ask(dialogue_turns: Texts, a: str, b: str) -> str:
 def _letters(model: Likelihood, item: Item) -> list[list[Texts]]:
     """For each reply, the letter A where it is shown first, and the letter B where it is shown second."""
     contexts = [
-        model.context([{"role": "user", "content": ask(turns(item), first, second)}])
+        model.context(user_turn(ask(turns(item), first, second)))
         for first, second in (item.choices, item.choices[::-1])
     ]
     return [

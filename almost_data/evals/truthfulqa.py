@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..generation import prompts
+from ..models.chat import user_turn
 from ..readers.files import ALL_SPLITS, HubPart, read_rows
 from . import choices, sources
 from .choices import Benchmark, ChoiceOptions, Scores, Texts, Values
@@ -46,7 +47,7 @@ def _true_or_false(model: Likelihood, item: Item) -> list[list[Texts]]:
     texts: list[list[Texts]] = []
     for answer in item.choices:
         text = prompts.question(PROMPT).format(question=item.text, answer=answer)
-        context = model.context([{"role": "user", "content": text}])
+        context = model.context(user_turn(text))
         texts.append([(context, model.after(context, word)) for word in ("true", "false")])
     return texts
 

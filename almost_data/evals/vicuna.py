@@ -13,7 +13,7 @@ from typing import Any
 
 from ..datasets.records import Pinned
 from ..errors import InputError
-from ..generation import Generator, Sampling
+from ..generation import Generator, Model, Sampling
 from ..generation.journal import MAX_FAILURES
 from ..generation.openai import AS_SERVED, OpenAIEngine
 from ..scoring import verdicts
@@ -157,7 +157,7 @@ def _judge(
         if len(row.answers) == 2:
             text, a, b = questions[name].text, row.answers["a"], row.answers["b"]
             pairs += [(f"ab\0{name}", (text, a, b)), (f"ba\0{name}", (text, b, a))]
-    model = judge.served(servers.judge_name)
+    model = Model(servers.judge_name, AS_SERVED)
     sampling = Sampling(options.judge_tokens, options.judge_temperature)
     requests = [verdicts.request(name, model, sampling, texts) for name, texts in pairs]
     for name, verdict in judge.ask(session, servers.judge, requests, 2, options.max_failures).items():

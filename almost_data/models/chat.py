@@ -60,7 +60,7 @@ def end_of_turn(tokenizer: Any) -> int | None:
     """
     if not tokenizer.chat_template:
         return None
-    turns = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
+    turns = [*user_turn("Question"), assistant_turn("Answer")]
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False)
     except Exception:  # the template is the model's own program

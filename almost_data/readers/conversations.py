@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ..models.chat import Message, Messages
+from ..models.chat import Message, Messages, user_turn
 from .dialogue_text import check_reply, check_text
 from .reasons import Unusable
 
@@ -104,11 +104,9 @@ def _json_turns(text: str) -> Any:
     """The turns that a text holds as JSON; None where it is text, or a reply in JSON. Raises Unusable."""
     if not _JSON_START.match(text):
         return None
-    try:
-        value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    if (value := _decoded(text)) is None:
         if _JSON_TURNS.match(text) or all(key.search(text, 0, HEAD) for key in _TURN_KEYS):
-            raise Unusable("unreadable_json") from None
+            raise Unusable("unreadable_json")
         return None
     has_roles = [isinstance(turn, dict) and not _ROLE_KEYS.isdisjoint(turn) for turn in value]
     is_turn = any(map(_looks_like_a_turn, value))
@@ -119,10 +117,7 @@ def is_written_turn(text: str) -> bool:
     """Whether a text is a turn, or a request, as a JSON object; where most are, no reply shows one."""
     if not _WRITTEN_TURN.match(text):
         return False
-    try:
-        value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return False
+    value = _decoded(text)
     if isinstance(value, dict) and isinstance(value.get("messages"), list):
         return True
     return _looks_like_a_turn(value) and str(value.get("role", value.get("from"))).lower() in ROLES
@@ -134,13 +129,15 @@ def _looks_like_a_turn(value: Any) -> bool:
 
 def decode_list(text: str) -> list[Any] | None:
     """The list that a text is in JSON; None for any other text."""
-    if not text.lstrip().startswith("["):
-        return None
+    return _decoded(text) if text.lstrip().startswith("[") else None
+
+
+def _decoded(text: str) -> Any:
+    """The value that a text is in JSON; None where it is no JSON."""
     try:
-        value = msgspec.json.decode(text)
+        return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return None
-    return value if isinstance(value, list) else None
 
 
 def read_prompt(value: Any, system: Any = None, history: Any = None) -> Messages:
@@ -153,7 +150,7 @@ def read_prompt(value: Any, system: Any = None, history: Any = None) -> Messages
         raise Unusable("no_prompt")
     turns = read_turns(value)
     if turns is None:
-        turns = ({"role": "user", "content": check_text(value)},)
+        turns = user_turn(check_text(value))
     if isinstance(history, str) and (earlier_turns := decode_list(history)) is not None:
         history = earlier_turns
     if history:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..models.chat import Messages
+from ..models.chat import Messages, user_turn
 from .reasons import Unusable
 
 _ROLES = {"Human": "user", "User": "user", "Assistant": "assistant"}
@@ -71,7 +71,7 @@ def read_hh(text: Any) -> Messages:
         content = check_text(text.strip().removeprefix("Human:").strip())
         if "Assistant:" in content:
             raise Unusable("template_text")
-        return ({"role": "user", "content": content},)
+        return user_turn(content)
     ending = re.escape(reply[1])
     _, *parts = re.split(rf"(?:\A\s*|{ending})[ \t]*(Human|Assistant):[ \t]?", text)
     pairs = zip(parts[::2], parts[1::2], strict=True)

@@ -99,14 +99,14 @@ def _winner(scores: Any) -> str | None:
 
 
 def _questions(source: str) -> dict[str, Any]:
-    rows = formats.file_rows(Path(source) / QUESTIONS, lambda column: True, lambda done, total: None)
+    rows = formats.file_rows(Path(source) / QUESTIONS)
     return {str(row.get("question_id")): _first_turn(row) for _, row in rows}
 
 
 def _rows(source: str, *folders: str) -> Iterator[Row]:
     for folder in folders:
         for file in sorted((Path(source) / folder).glob("*.jsonl")):
-            yield from formats.file_rows(file, lambda column: True, lambda done, total: None)
+            yield from formats.file_rows(file)
 
 
 def _reply(answer: dict[str, Any]) -> Any:

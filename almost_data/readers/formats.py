@@ -51,7 +51,11 @@ Tick = Callable[[int, int], None]
 """Called with how many rows were read, and of about how many."""
 
 
-def file_rows(path: Path, needs: Callable[[str], bool], tick: Tick) -> Iterator[Row]:
+def file_rows(
+    path: Path,
+    needs: Callable[[str], bool] = lambda column: True,
+    tick: Tick = lambda done, total: None,
+) -> Iterator[Row]:
     """The rows of a file. Raises InputError."""
     _check_head(path)
     suffix = file_format(path)

@@ -23,7 +23,7 @@ from .conversations import (
     read_reply,
     read_turns,
 )
-from .dialogue_text import is_hh, is_whole_hh
+from .dialogue_text import is_hh
 from .reasons import TIE, Unusable
 
 Cells = Mapping[str, Any]
@@ -154,14 +154,6 @@ def text_lists(value: Any) -> bool:
 def flag(value: Any) -> bool:
     """True or false, in any of their spellings."""
     return flag_of(value) is not None
-
-
-def hh_text(value: Any) -> bool:
-    return is_hh(value)
-
-
-def whole_hh_text(value: Any) -> bool:
-    return is_whole_hh(value)
 
 
 def has_value(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """The layouts: how columns of foreign files are read as preferences, with the source and an example."""
 
 from . import row_readers as rows
+from .dialogue_text import is_hh, is_whole_hh
 from .layout import (
     SIDES,
     Layout,
@@ -8,7 +9,6 @@ from .layout import (
     anything,
     conversation,
     flag,
-    hh_text,
     items,
     mapping,
     objects,
@@ -20,7 +20,6 @@ from .layout import (
     texts,
     tree,
     turns,
-    whole_hh_text,
 )
 
 # The rows of the examples: "No, a leaf." is better than "Yes.".
@@ -79,7 +78,7 @@ LAYOUTS: tuple[Layout, ...] = (
         name="hh-rlhf",
         title="HH-RLHF",
         source="Anthropic/hh-rlhf",
-        columns=dict.fromkeys(SIDES, whole_hh_text),
+        columns=dict.fromkeys(SIDES, is_whole_hh),
         read=rows.read_hh_pair,
         example={name: f"{_HH} {reply}" for name, reply in _REPLIES.items()},
     ),
@@ -87,7 +86,7 @@ LAYOUTS: tuple[Layout, ...] = (
         name="hh-rlhf-prompt",
         title="HH-RLHF with a prompt column",
         source="copies of Anthropic/hh-rlhf",
-        columns={"prompt": hh_text, **dict.fromkeys(SIDES, text)},
+        columns={"prompt": is_hh, **dict.fromkeys(SIDES, text)},
         read=rows.read_hh_replies,
         example={"prompt": _HH, **_REPLIES},
     ),
@@ -430,7 +429,7 @@ LAYOUTS: tuple[Layout, ...] = (
         name="nectar",
         title="Nectar",
         source="berkeley-nest/Nectar",
-        columns={"prompt": hh_text, "answers": objects},
+        columns={"prompt": is_hh, "answers": objects},
         read=rows.nectar,
         example={"prompt": _HH, "answers": [{"answer": _BAD, "rank": 7.0}, {"answer": _GOOD, "rank": 1.0}]},
     ),

@@ -42,7 +42,6 @@ from .layout import (
     anything,
     check_repeats,
     has_value,
-    hh_text,
     number_of,
     pair,
     python_list,
@@ -208,7 +207,7 @@ def _check_repeats(layout: Layout, rows: Sequence[Cells], source: str) -> None:
     """Raise InputError for a side that mostly repeats the prompt before its reply."""
     prompt = next((name for name in layout.columns if name in PROMPT_COLUMNS), None)
     if prompt and layout.columns.keys() >= {*SIDES}:
-        named = "" if layout.columns[prompt] is hh_text else f"prompt={prompt},"  # whole dialogues hold it
+        named = "" if layout.columns[prompt] is is_hh else f"prompt={prompt},"  # whole dialogues hold it
         setting = f"import.columns {named}chosen=chosen,rejected=rejected"
         check_repeats(rows, prompt, SIDES, source, setting)
 

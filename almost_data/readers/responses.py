@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import InputError, did_you_mean
 from ..generation import FINISH_REASONS
-from ..models.chat import Messages
+from ..models.chat import Messages, user_turn
 from .conversations import IMAGES, Conversation, check_images, stripped
 from .elsewhere import check_elsewhere
 from .formats import Row
@@ -19,7 +19,7 @@ LONG = ("responder", "response", *CONVERSATIONS)
 FINISHED = ("stop_reason", "finish_reason")
 """How a column is named that says how replies ended: of wide rows it has the responder's name too."""
 ONE_RESPONSE = "where a row has one response, say import.columns responder=NAME,response=NAME"
-_ANY_PROMPT: Messages = ({"role": "user", "content": "?"},)
+_ANY_PROMPT = user_turn("?")
 """Stands for a prompt that cannot be used, so that the reply to it can be kept with the reason."""
 
 

@@ -13,6 +13,7 @@ import yaml
 from .. import inputs
 from ..cards.front_matter import read_yaml
 from ..errors import InputError, did_you_mean, one_line
+from ..models.device import default_device
 from ..run.presets import card as card_config
 from ..store.names import check_model_ref
 from ..store.store import Store
@@ -101,7 +102,7 @@ def parse(parser: Any, recipe: str, argv: list[str] | None = None) -> tuple[Any,
         raise InputError("recipe.config: name a YAML file")
     if config.config:
         arguments = [*_section_arguments(parser, Path(config.config), recipe), *arguments]
-    if not has_gpu():
+    if default_device() == "cpu":
         parser.set_defaults_with_config(use_cpu=True)
     parser.allow_abbrev = False  # a card hides secret arguments by their whole names
     errors = StringIO()
@@ -217,9 +218,3 @@ def _section_arguments(parser: Any, path: Path, recipe: str) -> list[str]:
 def is_text(value: str) -> bool:
     """Whether an argument of a command could be this: no NUL, and no half of a character."""
     return "\0" not in value and value.encode("utf-8", "ignore").decode() == value
-
-
-def has_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available() or torch.backends.mps.is_available())

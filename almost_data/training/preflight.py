@@ -61,13 +61,16 @@ def check_dtype(checks: Preflight, args: Any, model_args: Any) -> None:
     if model_args.dtype in ("bfloat16", "float16") and not model_args.use_peft:
         sentence = (
             f"a full fine-tune of {model_args.dtype} weights rounds small steps away: set dtype float32 "
+            "(bf16 true still computes in bfloat16), or use_peft true"
         )
-        sentence += "(bf16 true still computes in bfloat16), or use_peft true"
         checks.add("dtype", sentence, "warn")
     is_bfloat16 = args.bf16 or model_args.dtype == "bfloat16"
     if is_bfloat16 and default_device() == "cpu" and not has_bfloat16("cpu"):
-        sentence = "this CPU has no instructions for bfloat16, so that a step takes much longer: "
-        checks.add("bfloat16", sentence + "set dtype float32 and bf16 false", "warn")
+        sentence = (
+            "this CPU has no instructions for bfloat16, so that a step takes much longer: set dtype float32 "
+            "and bf16 false"
+        )
+        checks.add("bfloat16", sentence, "warn")
 
 
 def check_tokenizer(checks: Preflight, tokenizer: Any, changes: Sequence[str]) -> None:

@@ -138,8 +138,11 @@ def check_policy(checks: Preflight, policy: Any, reward: Any, shares_tokens: boo
         sentence = "the policy's tokenizer has none: train it with recipes/sft.py first"
         checks.add("chat template", sentence, "fatal")
     if policy.pad_token_id in (None, policy.eos_token_id):
-        sentence = "the policy pads with EOS or with nothing, which hides the end of a reply: train it with "
-        checks.add("padding token", f"{sentence}recipes/sft.py first", "fatal")
+        sentence = (
+            "the policy pads with EOS or with nothing, which hides the end of a reply: train it with "
+            "recipes/sft.py first"
+        )
+        checks.add("padding token", sentence, "fatal")
     ids = ("eos_token_id", "pad_token_id", "bos_token_id")
     differences = [name for name in ids if getattr(policy, name) != getattr(reward, name)]
     has_same_vocabulary = policy.get_vocab() == reward.get_vocab()
@@ -154,8 +157,8 @@ def check_policy(checks: Preflight, policy: Any, reward: Any, shares_tokens: boo
     if policy.chat_template != reward.chat_template:
         sentence = (
             "the reward model was trained with another chat template, so it would judge text in a form "
+            "that it never saw: train both with these recipes"
         )
-        sentence += "that it never saw: train both with these recipes"
         checks.add("chat template", sentence, "fatal" if shares_tokens else "warn")
 
 

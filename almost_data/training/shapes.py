@@ -13,7 +13,7 @@ import polars as pl
 from ..datasets.builder import prompt_id, text_id
 from ..datasets.digest import splits
 from ..errors import InputError
-from ..models.chat import Message
+from ..models.chat import Message, assistant_turn
 from ..readers.conversations import read_turns
 from ..readers.dialogue_text import is_hh, read_hh
 from ..readers.files import SAMPLE
@@ -226,7 +226,7 @@ def _collected(
 
 def _comparison(preference: Preference) -> Row:
     sides = {"chosen": preference.chosen.text, "rejected": preference.rejected.text}
-    replies = {side: [{"role": "assistant", "content": text.strip()}] for side, text in sides.items()}
+    replies = {side: [assistant_turn(text.strip())] for side, text in sides.items()}
     return {"prompt": _joined(preference.prompt), **replies}
 
 

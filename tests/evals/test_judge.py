@@ -7,7 +7,8 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.evals import judge
-from almost_data.generation import Sampling
+from almost_data.generation import Model, Sampling
+from almost_data.generation.openai import AS_SERVED
 from almost_data.scoring.verdicts import TOKENS, Verdict, read, request
 from tests.completions_server import CompletionsServer
 
@@ -17,7 +18,7 @@ KEY = "sk-proj-0123456789abcdef"
 def verdicts(server: CompletionsServer, count: int = 4, **options: Any) -> dict[str, Verdict]:
     engine = judge.engine(server.url, **{"timeout": 5.0, "retries": 2, **options})
     pairs = [(f"q{n}", (f"Question {n}?", f"first {n}", f"second {n}")) for n in range(count)]
-    requests = [request(name, judge.served("m"), Sampling(TOKENS, 0.0), texts) for name, texts in pairs]
+    requests = [request(name, Model("m", AS_SERVED), Sampling(TOKENS, 0.0), texts) for name, texts in pairs]
     return {reply.id: read(reply) for reply in engine.generate(requests)}
 
 

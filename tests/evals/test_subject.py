@@ -196,8 +196,3 @@ def test_what_is_not_there_is_one_line(store: Store, name: str) -> None:
     with pytest.raises(InputError) as error:
         subject.find(store, name)
     assert "\n" not in str(error.value)
-
-
-def test_a_dataset_is_no_model(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no responses@0\.1\.0"):
-        subject.find(store, "responses@0.1.0")

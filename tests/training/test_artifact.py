@@ -238,7 +238,7 @@ class Run:
 
 @pytest.fixture
 def run(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(arguments, "has_gpu", lambda: False)
+    monkeypatch.setattr(arguments, "default_device", lambda: "cpu")
     return Run(Store(tmp_path / "build"), tmp_path, base)
 
 

@@ -311,13 +311,10 @@ def test_long_prompts_are_left_out(tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize(("rows", "stops"), [(11, True), (12, False)])
-@pytest.mark.parametrize("size", [3, None])
-def test_prompts_must_fill_a_batch(
-    monkeypatch: pytest.MonkeyPatch, rows: int, stops: bool, size: int | None
-) -> None:
+def test_prompts_must_fill_a_batch(monkeypatch: pytest.MonkeyPatch, rows: int, stops: bool) -> None:
     """PPO's config does not know how many processes there are before its trainer is made."""
     monkeypatch.setenv("WORLD_SIZE", "3")
-    args = Namespace(per_device_train_batch_size=2, gradient_accumulation_steps=2, world_size=size)
+    args = Namespace(per_device_train_batch_size=2, gradient_accumulation_steps=2, world_size=None)
     checks = Preflight()
     reinforced.check_ppo(checks, pl.DataFrame({"a": range(rows)}), args, WHOLE)
     assert levels(checks) == ({"batch": "fatal"} if stops else {})
