@@ -172,7 +172,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         (["--limit", "-1"], r"recipe\.limit -1: give 1 or more"),
         (["--artifact", "rm"], "'rm' is not a reference"),
         (["--artifact", "rm@1"], "not a version"),
-        (["--license", "Not A Licence"], r"import\.license 'Not A Licence'"),
+        (["--license", "Not A Licence"], r"import\.license: needs a licence identifier"),
         (["--chat_template_path", "x"], r"recipe\.chat_template_path: .* share one chat template"),
         (["--model_revision", "v1"], r"leave it out: .* recipe\.model_name_or_path \w+@v1"),
     ],
