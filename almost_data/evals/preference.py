@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
 from ..datasets.builder import text_id
 from ..diagnostics.probe import transfer
 from ..diagnostics.shortcuts import plain, sampled_rows
 from ..errors import InputError
+from ..readers.layout import SIDES
 from ..readers.preferences import parse_columns
 from ..scoring import Dialogue
-from ..training.reward_report import BUCKETS, FEW, bucket, longer, right
+from ..training.reward_report import BUCKETS, FEW, Numbers, bucket, longer, right
 from .choices import LONGEST
 from .evaluation import EvalSession, Evaluation, ItemValue, ModelOptions
 from .preference_data import Comparisons, open_comparisons, training_notes
@@ -36,8 +36,6 @@ HELPFUL_BASE = "helpful-base"
 """The part of HH-RLHF that the paper judges reward models on."""
 SURFACE = "surface model"
 PER_CHARACTER = "accuracy, per character"
-SIDES = ("chosen", "rejected")
-Numbers = NDArray[np.float64]
 Scores = dict[str, Numbers]
 """Of each comparison, by side."""
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from ..datasets.manifest import Manifest
 from ..models.chat import assistant_turn
 from ..scoring import Scorer
 from ..store.store import Store
-from .reward_report import scores_of
+from .reward_report import Numbers, scores_of
 from .shapes import Messages
 
 CARD_PROMPTS = 6
@@ -23,7 +22,6 @@ TRAINED_ON, HELD_OUT = "of the reward model's training split", "held out"
 NEW = "new to the reward model, trained on by the policy"
 UNKNOWN = "trained on by the policy; what the reward model saw is not known"
 
-Numbers = NDArray[np.float64]
 Replies = list[tuple[str, int]]
 """Each reply's text and tokens, EOS included."""
 

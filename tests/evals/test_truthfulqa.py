@@ -32,10 +32,6 @@ def data(tmp_path: Path) -> str:
     return str(questions(tmp_path / "mc1.jsonl"))
 
 
-def items(store: Store, result: Result) -> pl.DataFrame:
-    return frame(store, result)
-
-
 def test_a_perfect_and_an_inverted_scorer(store: Store, data: str) -> None:
     result = judged(truthfulqa, store, reward(is_right), data)
     assert line(result, "known").value == 1.0 and line(result, "known").chance == 0.25
@@ -62,9 +58,9 @@ def test_true_or_false(store: Store, data: str) -> None:
 
     result = judged(truthfulqa, store, language(log), data)
     assert line(result, "known-lm").value == 1.0
-    assert items(store, result)["accuracy: scores"].to_list() == [[-1.0, -3.0, -3.0, -3.0]] * 12
+    assert frame(store, result)["accuracy: scores"].to_list() == [[-1.0, -3.0, -3.0, -3.0]] * 12
     odds = "accuracy, true against false"
-    assert items(store, result)[f"{odds}: scores"].to_list() == [[2.0, -2.0, -2.0, -2.0]] * 12
+    assert frame(store, result)[f"{odds}: scores"].to_list() == [[2.0, -2.0, -2.0, -2.0]] * 12
     # A wrong answer behind which either word is likelier: P("true") takes it, and against P("false") not.
     second = judged(
         truthfulqa,
@@ -110,17 +106,12 @@ def test_from_the_hub_at_a_commit(tmp_path: Path, data: str, monkeypatch: pytest
         done = cli(*words, "--data", "ORG/mc1@v1.0.0", **env)
         assert done.returncode == 0, done.stderr
         printed = json.loads(done.stdout)
-        assert printed["data"] == [
-            {"id": "ORG/mc1", "revision": commit, "role": "data"} | _rest(printed["data"][0])
-        ]
+        [pinned] = printed["data"]
+        assert (pinned["id"], pinned["revision"], pinned["role"]) == ("ORG/mc1", commit, "data")
         assert printed["lines"][0]["n"] == 12
         wrong = cli(*words, "--data", "ORG/other@v1.0.0", **env)
         assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1, wrong.stderr
         assert "ORG/other: no such file, and not available on the Hub" in wrong.stderr
-
-
-def _rest(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name not in {"id", "revision", "role"}}
 
 
 def test_files_are_not_known_as_the_benchmark(store: Store, shared: Path) -> None:
@@ -147,7 +138,7 @@ def test_true_is_what_transformers_computes(store: Store, tmp_path: Path, templa
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     data = questions(tmp_path / "q.jsonl", 2)
     result = judged(truthfulqa, store, find(store, str(folder), options={"device": "cpu"}), str(data))
-    kept = items(store, result)
+    kept = frame(store, result)
     for row, true, odds in zip(
         data.read_text().splitlines(),
         kept["accuracy: scores"],

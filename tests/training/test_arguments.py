@@ -400,23 +400,22 @@ def test_where_the_paper_gives_no_value_trl_s_default_is_the_default(
 
 def test_half_a_flag_is_no_flag() -> None:
     with pytest.raises(InputError, match="hub_tok"):
-        parsed("--hub_tok", "hf_secret", recipe="rm")
-
-
-def test_the_best_of_several_checkpoints_is_not_published() -> None:
-    chosen = ("--load_best_model_at_end", "true", "--eval_strategy", "steps", "--eval_steps", "500")
-    with pytest.raises(InputError, match="load_best_model_at_end"):
-        parsed(*chosen, recipe="rm")
+        parsed("--hub_tok", "hf_secret")
 
 
 @pytest.mark.parametrize(
     "flags",
-    ["--load_in_4bit true", "--resume_from_checkpoint out", "--save_only_model true",
-     "--enable_jit_checkpoint true"],
-)  # fmt: skip
+    [
+        "--load_in_4bit true",
+        "--resume_from_checkpoint out",
+        "--save_only_model true",
+        "--enable_jit_checkpoint true",
+        "--load_best_model_at_end true --eval_strategy steps --eval_steps 500",
+    ],
+)
 def test_what_would_be_ignored_or_publish_other_weights_is_refused(flags: str) -> None:
     with pytest.raises(InputError, match=f"{flags.split(maxsplit=1)[0][2:]}: leave it out"):
-        parsed(*flags.split(), recipe="rm")
+        parsed(*flags.split())
 
 
 def test_a_sharded_model_is_saved_whole_or_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,7 +433,7 @@ def test_a_sharded_model_is_saved_whole_or_not_trained(monkeypatch: pytest.Monke
 
 
 def test_none_where_the_default_is_a_number_is_another_recipe() -> None:
-    config, _, _ = parsed(recipe="rm")[1], None, None
+    config = parsed()[1]
     assert "max_length" not in settings.settings(config)
     config.max_length = None
     assert settings.settings(config)["max_length"] is None
