@@ -34,7 +34,7 @@ SLOW = re.compile(
     r"|almost-data eval .*"
 )
 """What takes more than a minute, trains, or needs a GPU, a server, a cluster, or the Hub."""
-SERVER = re.compile(r"--engine openai --base-url \S+")
+SERVER = re.compile(r"--engine openai( --base-url \S+)+")
 """The server's place is taken by the fake engine."""
 
 
