@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from ..datasets.builder import text_id
-from ..datasets.filters import Filter, chain, with_reason
+from ..datasets.filters import Filter, chain_stages, with_reason
 from ..datasets.ledger import Entry
 from ..diagnostics.novelty import Novelty
 from ..generation import Reply
@@ -77,8 +77,8 @@ class Admission:
         dropped = Counter(str(row["reason"]) for row in self.rejected)
         rules = [*self._text_filters, *order_filters(self.max_rouge_l, self.target)]
         failures = replace(FAILED, params={"round_size": round_size})
-        [generation] = chain("generation", [failures], self._candidates, dropped)
-        return [generation, *chain("admission", rules, generation.kept, dropped)]
+        stages = {"generation": [failures], "admission": rules}
+        return chain_stages(stages, self._candidates, dropped)
 
     def _flaws(self, replies: list[Reply]) -> list[str | None]:
         """Why each candidate is dropped by its own text: the first of the text filters."""

@@ -17,7 +17,7 @@ from msgspec import Meta
 from ..cards.figures import comparison_figures
 from ..datasets.builder import Builder, Built, Parents, Progress
 from ..datasets.digest import RANGE_ROWS, Blocks, Rows, first_queries, ranges
-from ..datasets.filters import Filter, chain, with_reason
+from ..datasets.filters import Filter, chain_stages, count_reasons, with_reason
 from ..datasets.ledger import Entry
 from ..datasets.tables import REASON, Table, last_turn, string
 from ..datasets.user_filters import load_filters
@@ -26,11 +26,12 @@ from ..diagnostics.shortcuts import SAMPLE, sampled_queries
 from ..errors import InputError
 from ..generation import Generator
 from ..readers import benchmark_file
+from ..readers.layout import SIDES
 from .checks import SETS, check_names, of_chosen, response_checks
 from .comparisons import imported
 from .comparisons.config import PAIR_FLAGS, PairConfig, as_fake, length_gaps, pair_pins
 from .comparisons.decontamination import CONTAMINATED, contaminated
-from .comparisons.parts import SIDES, Part, prompts_of
+from .comparisons.parts import Part, prompts_of
 from .comparisons.ranking import LENGTH_GAP
 from .comparisons.selection import REASONS, PairSelection
 from .comparisons.tables import RATED
@@ -175,13 +176,8 @@ def _responders(source: pl.LazyFrame) -> dict[str, int]:
 def _ledger(stages: Mapping[str, list[Filter]], reasons: Sequence[pl.Series]) -> list[Entry]:
     dropped = Counter[str]()
     for series in reasons:
-        dropped.update(dict(series.drop_nulls().cast(pl.String).value_counts().iter_rows()))
-    entries: list[Entry] = []
-    rows = sum(map(len, reasons))
-    for stage, filters in stages.items():
-        entries += chain(stage, filters, rows, dropped)
-        rows = entries[-1].kept if entries else rows
-    return entries
+        dropped.update(count_reasons(series))
+    return chain_stages(stages, sum(map(len, reasons)), dropped)
 
 
 def _kept(decided: Decided) -> Iterator[pl.DataFrame]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from .filters import count_reasons
 from .tables import TEST_SHARE, Table, table_of
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class RowHasher:
             )
             raise ValueError(f"{config}: two rows have the same key {', '.join(table.key)} ({values})")
         if "reason" in table.names:
-            self.reasons.update(dict(rows["reason"].drop_nulls().value_counts().iter_rows()))
+            self.reasons.update(count_reasons(rows["reason"]))
             if len(self.reasons) > MAX_REASONS:
                 raise ValueError(f"over {MAX_REASONS:,} reasons for dropping a row")
         part = (config, split)

@@ -111,6 +111,19 @@ def chain(stage: str, filters: list[Filter], n_in: int, dropped: Mapping[str, in
     return entries
 
 
+def chain_stages(stages: Mapping[str, list[Filter]], n_in: int, dropped: Mapping[str, int]) -> list[Entry]:
+    """Ledger entries of several stages, one after the other, as `chain` makes those of one."""
+    entries: list[Entry] = []
+    for stage, filters in stages.items():
+        entries += chain(stage, filters, entries[-1].kept if entries else n_in, dropped)
+    return entries
+
+
+def count_reasons(reasons: pl.Series) -> dict[str, int]:
+    """Reason -> rows; nulls are not counted."""
+    return dict(reasons.drop_nulls().cast(pl.String).value_counts().iter_rows())
+
+
 @dataclass(frozen=True)
 class Filtered:
     """Rows after filters: which are kept, which were dropped with their `reason`, and the account."""
@@ -132,6 +145,5 @@ def apply_filters(rows: pl.DataFrame, filters: Sequence[Filter], stage: str) -> 
     """
     decided = with_reason(rows, filters)
     dropped = decided.filter(pl.col("reason").is_not_null())
-    counts = dict(dropped["reason"].value_counts().iter_rows())
     kept = decided.filter(pl.col("reason").is_null()).drop("reason")
-    return Filtered(kept, dropped, chain(stage, list(filters), len(rows), counts))
+    return Filtered(kept, dropped, chain(stage, list(filters), len(rows), count_reasons(dropped["reason"])))

@@ -96,12 +96,18 @@ class Spool:
             self._writing = None
 
     def _write(self, rows: pl.DataFrame) -> None:
-        file, content = self.folder / f"{len(self._files):06}.parquet", BytesIO()
+        file = self.folder / f"{len(self._files):06}.parquet"
         # Sorted, in small groups with statistics: a range of keys reads little more than its rows.
         rows = rows.sort(self.table.key[0], maintain_order=True)
-        rows.write_parquet(content, compression="lz4", row_group_size=GROUP)
-        file.write_bytes(content.getbuffer())  # a full disk is an OSError here, and none of Polars
+        write_rows(rows, file, GROUP)
         self._files.append(file)
+
+
+def write_rows(rows: pl.DataFrame, file: Path, group_rows: int | None = None) -> None:
+    """Write a temporary Parquet file. A full disk is an OSError, and none of Polars."""
+    content = BytesIO()
+    rows.write_parquet(content, compression="lz4", row_group_size=group_rows)
+    file.write_bytes(content.getbuffer())
 
 
 def tables_of(spools: Mapping[str, Spool]) -> dict[str, Rows]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BytesIO
 from itertools import islice
 from os.path import basename
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..builders import checks
 from ..datasets.builder import Progress, RewardModel, prompt_id, silent
 from ..datasets.digest import ranges
 from ..datasets.filters import Filter
+from ..datasets.spool import write_rows
 from ..datasets.tables import Table, all_turns, frame, last_turn, messages, string
 from ..diagnostics import audit as measures
 from ..diagnostics.rules import LEVELS, finding, is_share
@@ -234,9 +234,7 @@ def _row(place: str, preference: Preference) -> dict[str, Any]:
 
 def _keep(rows: pl.DataFrame, file: Path, checks: Mapping[str, Filter]) -> pl.DataFrame:
     """Write the rows, and return the facts of them."""
-    content = BytesIO()
-    rows.write_parquet(content, compression="lz4")
-    file.write_bytes(content.getbuffer())  # a full disk is an OSError here, and none of Polars
+    write_rows(rows, file)
     return measures.comparison_facts(_as_text(rows.lazy()).collect(), checks)
 
 

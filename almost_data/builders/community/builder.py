@@ -21,18 +21,18 @@ from ...cards.figures import comparison_figures
 from ...datasets.builder import Builder, Built, Parents, Progress, text_id
 from ...datasets.config import Config, Positive, Source
 from ...datasets.digest import Rows
-from ...datasets.filters import Filter, account, chain, first_reason
+from ...datasets.filters import Filter, account, chain, chain_stages, count_reasons, first_reason
 from ...datasets.ledger import Entry
 from ...diagnostics.shortcuts import diagnose, plain
 from ...errors import InputError
 from ...generation import Generator
 from ...readers.html_text import MOST_CHARS, MOST_DEPTH, to_text
+from ...readers.layout import SIDES
 from ...readers.stackexchange import SITE, Posts, Tick, reading, record, site_of
 from . import votes
 from .rows import POSTS, comparisons, rejected
 from .tables import TABLES
 
-_SIDES = ("chosen", "rejected")
 # The Hub has no name for 2.5, which allows its adaptations to be under 3.0.
 _VERSIONS = {f"CC BY-SA {n}": f"cc-by-sa-{max(n, '3.0')}" for n in ("2.5", "3.0", "4.0")}
 
@@ -163,22 +163,21 @@ def _text_filters() -> list[Filter]:
 def _ledger(
     config: CommunityConfig, questions: pl.DataFrame, answers: pl.DataFrame, dropped: pl.DataFrame, pairs: int
 ) -> list[Entry]:
-    def count(frame: pl.DataFrame) -> dict[str, int]:
-        return dict(frame["reason"].drop_nulls().value_counts().iter_rows())
-
-    by_votes = votes.pair_filters(config.pairs_per_question, config.sample)
-    dropped_pairs = count(dropped)
-    ledger = [
-        *chain("questions", votes.question_filters(), len(questions), count(questions)),
-        *chain("answers", votes.answer_filters(config.answers_per_question), len(answers), count(answers)),
-        *chain("pairs", by_votes, pairs, dropped_pairs),
+    of_answers = votes.answer_filters(config.answers_per_question)
+    of_pairs = {
+        "pairs": votes.pair_filters(config.pairs_per_question, config.sample),
+        "texts": _text_filters(),
+    }
+    return [
+        *chain("questions", votes.question_filters(), len(questions), count_reasons(questions["reason"])),
+        *chain("answers", of_answers, len(answers), count_reasons(answers["reason"])),
+        *chain_stages(of_pairs, pairs, count_reasons(dropped["reason"])),
     ]
-    return ledger + chain("texts", _text_filters(), ledger[-1].kept, dropped_pairs)
 
 
 def _diagnostics(kept: pl.DataFrame, questions: int, answers: int, sites: list[str]) -> dict[str, Any]:
     """Lengths, gaps of the scores, comparisons per question and licences of the pairs that are kept."""
-    lengths = {side: pl.col(f"{side}_text").str.len_chars() for side in _SIDES}
+    lengths = {side: pl.col(f"{side}_text").str.len_chars() for side in SIDES}
     columns = {
         "comparisons": pl.len(),
         "share_chosen_longer": (lengths["chosen"] > lengths["rejected"]).mean(),

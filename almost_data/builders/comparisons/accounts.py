@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from ...datasets.filters import Filter, chain
+from ...datasets.filters import Filter, chain_stages, count_reasons
 from ...datasets.ledger import Count, Entry
 
 FEW_SURVIVORS = "few_survivors"
@@ -43,10 +43,10 @@ class Accounts:
         self.responses += len(decided)
         self.queries += decided["query"].n_unique()
         self.names |= dict(texts.select("rank", "responder").unique().iter_rows())
-        self._dropped.update(dict(decided["reason"].drop_nulls().value_counts().iter_rows()))
+        self._dropped.update(count_reasons(decided["reason"]))
         is_few = pl.col("reason") == FEW_SURVIVORS
-        partners = decided.filter(is_few.any().over("query") & ~is_few)["reason"].drop_nulls()
-        self._partners.update(dict(partners.value_counts().iter_rows()))
+        partners = decided.filter(is_few.any().over("query") & ~is_few)
+        self._partners.update(count_reasons(partners["reason"]))
         alive = pl.col("reason").is_null()
         survivors = decided.filter(alive)["query"].rle().struct.field("len")  # sorted by query
         self.compared += len(survivors)
@@ -85,11 +85,7 @@ class Accounts:
         return pl.concat(self._kept)
 
     def ledger(self) -> list[Entry]:
-        entries, kept = [], self.responses
-        for stage, rules in self.response_stages.items():
-            entries += chain(stage, rules, kept, self._dropped)
-            kept = entries[-1].kept if entries else kept
-        return entries + self._pair_ledger()
+        return chain_stages(self.response_stages, self.responses, self._dropped) + self._pair_ledger()
 
     def _pair_ledger(self) -> list[Entry]:
         """Entries of the pair stages, split by responder pair, in the order of the walk."""

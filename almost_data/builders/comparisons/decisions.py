@@ -5,9 +5,9 @@ from itertools import takewhile
 import polars as pl
 
 from ...datasets.filters import Filter, first_reason, with_reason
+from ...readers.layout import SIDES
 from .accounts import FEW_SURVIVORS
 from .config import ComparisonsConfig
-from .parts import SIDES
 from .ranking import Pairing, rank_pairs
 
 

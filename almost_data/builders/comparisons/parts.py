@@ -13,8 +13,8 @@ from ...datasets.digest import Blocks, Rows
 from ...datasets.filters import Filter
 from ...datasets.tables import Table, all_turns, last_turn
 from ...diagnostics.shortcuts import SAMPLE, sampled_queries
+from ...readers.layout import SIDES
 
-SIDES = ("chosen", "rejected")
 _TEXTS = ("prompt", "response", "finish_reason")
 
 

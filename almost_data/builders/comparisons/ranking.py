@@ -15,6 +15,7 @@ import polars as pl
 from ...datasets.config import source_name
 from ...datasets.filters import Filter, with_reason
 from ...models.tokens import token_counts
+from ...readers.layout import SIDES
 
 Pairing = Literal["first", "all", "extremes"]
 LENGTH_RULE = "chosen_too_short"
@@ -65,13 +66,12 @@ def length_gap(most: int, tokenizer: str | None = None) -> Filter:
         texts = pl.concat([pairs["chosen"], pairs["rejected"]]).unique()
         tokens = pl.Series(token_counts(tokenizer, texts.to_list()), dtype=pl.Int64)
         chosen, rejected = (
-            pairs[side].replace_strict(texts, tokens, return_dtype=pl.Int64)
-            for side in ("chosen", "rejected")
+            pairs[side].replace_strict(texts, tokens, return_dtype=pl.Int64) for side in SIDES
         )
         return (chosen - rejected).abs() > most
 
     params = {**rule.params, "length_tokenizer": source_name(tokenizer)}
-    return replace(rule, drop=drop, params=params, reads=("chosen", "rejected"))
+    return replace(rule, drop=drop, params=params, reads=SIDES)
 
 
 ALREADY_CHOSEN = Filter(
@@ -153,6 +153,6 @@ def rank_pairs(
                 reason=pl.when(is_extreme).then("reason").otherwise(pl.lit(EXTREMES.name))
             )
         pairs = with_reason(pairs, later_rules, pairs["reason"])
-        columns = [f"{side}_{name}" for side in ("chosen", "rejected") for name in numbers]
+        columns = [f"{side}_{name}" for side in SIDES for name in numbers]
         walked.append(pairs.select("query", *columns, "reason"))
     return pl.concat(walked).sort("query", "chosen_rank", "rejected_rank")

@@ -8,7 +8,8 @@ from ...datasets.filters import Filter
 from ...datasets.tables import all_turns, last_turn
 from ...diagnostics.overlap import NEAR, WINDOW, folded
 from ...diagnostics.twins import DESCRIPTION, twin_clusters
-from .parts import SIDES, Part
+from ...readers.layout import SIDES
+from .parts import Part
 
 _PARAMS = {"similarity": NEAR, "window": WINDOW}
 NEAR_TWIN_PROMPT = Filter(

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from ...datasets.builder import Builder, Built, Estimate, Parents, Progress, RewardModel, Work
 from ...datasets.digest import first_queries, ranges
-from ...datasets.filters import Filter, chain
+from ...datasets.filters import Filter, chain, chain_stages
 from ...datasets.ledger import Entry
 from ...datasets.spool import Spool, tables_of
 from ...datasets.user_filters import filter_hashes, load_filters
@@ -151,12 +151,11 @@ def _no_candidate(config: DemonstrationsConfig) -> Filter:
 def _ledger(
     config: DemonstrationsConfig, spools: Mapping[str, Spool], play: SelfPlay, conversations: int
 ) -> list[Entry]:
-    dropped = spools["candidates"].counts("reason")
-    [generation] = chain("generation", [FAILED], spools["candidates"].rows, dropped)
+    candidates, user_turns = spools["candidates"], USER_TURNS if play.user_turns else []
+    of_replies = {"generation": [FAILED], "selection": _selection_filters(config)}
     return [
-        generation,
-        *chain("selection", _selection_filters(config), generation.kept, dropped),
-        *_user_ledger(play.user_turns, spools["rejected"].counts("reason")),
+        *chain_stages(of_replies, candidates.rows, candidates.counts("reason")),
+        *chain("user's turns", user_turns, play.user_turns, spools["rejected"].counts("reason")),
         _no_candidate(config).entry("conversations", conversations, spools["default"].rows),
     ]
 
@@ -168,11 +167,6 @@ USER_TURNS = [
     Filter("user_closing", "query", "The user says goodbye, and nothing else.", OURS),
     Filter(UNANSWERED, "query", "No reply to the user's turn can be used.", OURS),
 ]
-
-
-def _user_ledger(n_in: int, dropped: dict[str, int]) -> list[Entry]:
-    """Ledger entries of the turns requested from the user responder."""
-    return chain("user's turns", USER_TURNS, n_in, dropped) if n_in else []
 
 
 def _dialogue(config: DemonstrationsConfig, conversation: Conversation) -> Row:
