@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -65,21 +65,32 @@ def files_digest(files: Mapping[str, Path], sha256: Callable[[Path], str] = file
     return hashlib.sha256("\0".join(lines).encode()).hexdigest()
 
 
+SMALL = 1 << 20
+"""Bytes that are hashed faster than a cached hash would be worth a file."""
+
+
 def cached_sha256(*files: Path) -> str:
-    """sha256 of the files' joined bytes, cached by path, size and modification time."""
+    """sha256 of the files' joined bytes; of large files it is cached by path, size and modification time."""
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    if sum(size for _, size, _ in stats) < SMALL:
+        return _joined_sha256(files)
     key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
     cached = cache_dir() / "hashes" / key
     with suppress(OSError):
         if len(text := cached.read_text()) == 64:
             return text
+    digest = _joined_sha256(files)
+    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        staging = cached.with_name(f"{key}.{os.getpid()}")
+        staging.write_text(digest)
+        staging.replace(cached)
+    return digest
+
+
+def _joined_sha256(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as handle:
             hashlib.file_digest(handle, lambda: digest)  # goes on with the file before
-    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        staging = cached.with_name(f"{key}.{os.getpid()}")
-        staging.write_text(digest.hexdigest())
-        staging.replace(cached)
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Where weights come from: pinned revisions, conversion once, and what is refused."""
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.generation import Model
-from almost_data.models import packages, weights
+from almost_data.models import files, packages, weights
 from tests.tiny_models import save_tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -58,6 +59,21 @@ def test_pickled_weights_are_refused(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(InputError, match="no safetensors"):
         weights.locate(Model(str(folder)))
+
+
+def test_only_hashes_of_large_files_are_cached(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, small = tmp_path / "large", tmp_path / "small"
+    large.write_bytes(b"x" * files.SMALL)
+    small.write_bytes(b"x")
+    digest = hashlib.sha256(large.read_bytes() + small.read_bytes()).hexdigest()
+    assert files.cached_sha256(small) == hashlib.sha256(b"x").hexdigest()
+    assert not cache.exists()
+    assert files.cached_sha256(large, small) == digest
+    monkeypatch.setattr(files.hashlib, "file_digest", pytest.fail)
+    assert files.cached_sha256(large, small) == digest
+    assert len(list((cache / "hashes").iterdir())) == 1
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path: Path, cache: Path) -> None:
