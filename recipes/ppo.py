@@ -11,11 +11,11 @@ Deviations from the paper: its values for PPO were not published, so `almost.yam
 for the batch and `response_length`, `stop_token` (EOS, so that a reply ends where the policy ends it) and
 `missing_eos_penalty` (so that it learns to).
 
-TRL 1.12 is the last one with PPO, and needs transformers 5.18: install `almost_data[ppo]` in an environment
-of its own, or lay the two over this one, as `make almost-tiny` does. Its PPO cannot resume from a checkpoint
-(an interrupted run starts again), stop at a callback's request (ours raises on a runaway KL), or clip or
-normalise rewards (`whiten_rewards` is closest). `rloo.py` can, with today's TRL: use this recipe to repeat
-the paper, or for a value model.
+TRL 1.12 is the last one with PPO, which is experimental there, and needs transformers 5.18: install
+`almost_data[ppo]` in an environment of its own, or lay the two over this one, as `make almost-tiny` does. Its
+PPO cannot resume from a checkpoint (an interrupted run starts again), stop at a callback's request (ours
+raises on a runaway KL), or clip or normalise rewards (`whiten_rewards` is closest). `rloo.py` can, with
+today's TRL: use this recipe to repeat the paper, or for a value model.
 """
 
 if __name__ == "__main__":  # a signal during the imports below ends in a line, too
@@ -23,18 +23,21 @@ if __name__ == "__main__":  # a signal during the imports below ends in a line, 
 
     ending.watch()
 
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
-from trl import ModelConfig, TrlParser, get_peft_config
+import os
+from importlib.util import find_spec
 
 from almost_data import training
 from almost_data.cli import recipe
 from almost_data.cli.ending import end
 from almost_data.training import reinforced, trainers
 
-try:
-    from trl.experimental.ppo import PPOConfig, PPOTrainer
-except ModuleNotFoundError:
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the head of this file says it
+if find_spec("trl.experimental.ppo") is None:  # before what takes seconds to import
     end(2, reinforced.NO_PPO)
+
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
+from trl import ModelConfig, TrlParser, get_peft_config
+from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 
 def main(argv: list[str] | None = None) -> None:
