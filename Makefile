@@ -35,8 +35,8 @@ MADE = --preset $(PRESET) --version $(V)
 # TRL removed PPO in 1.13: for that recipe alone, 1.12 and its transformers are laid over the environment.
 OVERLAY_ppo = PYTHONPATH=$(VENV)/ppo$${PYTHONPATH:+:$$PYTHONPATH}
 RECIPE = $(OVERLAY_$(1)) $(RUN_$(PRESET)) $(call SHARD,$(1)) recipes/$(1).py --config recipes/$(PRESET).yaml $(DTYPE_$(PRESET))
-# A CPU without instructions for bfloat16 takes minutes for a step in it.
-DTYPE_tiny = $(if $(shell grep -m1 -o 'avx512_bf16\|amx_bf16' /proc/cpuinfo 2> /dev/null),--dtype bfloat16 --bf16 true)
+# A CPU without instructions for bfloat16 takes minutes for a step in it (almost_data/models/device.py asks torch the same).
+DTYPE_tiny = $(if $(shell grep -m1 -o avx512_bf16 /proc/cpuinfo 2> /dev/null),--dtype bfloat16 --bf16 true)
 almost: $(VENV)/.vllm
 
 almost-tiny almost: $(VENV)/.ppo  ## the whole loop, from two small models, or as the paper on a GPU node

@@ -102,14 +102,10 @@ def _convert(name: str, factory: Callable[..., object], options: dict[str, Any])
         raise no_option(name, min(extra), names)
     fields = []
     for parameter in named:
+        if parameter.default is parameter.empty and parameter.name not in options:
+            raise InputError(f"engine.{parameter.name}: the {name} engine needs this option")
         kind = Any if parameter.annotation is parameter.empty else parameter.annotation
-        is_required = parameter.default is parameter.empty
-        fields.append((parameter.name, kind, msgspec.NODEFAULT if is_required else None))
+        fields.append((parameter.name, kind, None))
     struct = msgspec.defstruct("Options", fields, kw_only=True)
-    chosen = {key: options[key] for key in options.keys() - extra.keys()}
-    if missing := next(
-        (field[0] for field in fields if field[2] is msgspec.NODEFAULT and field[0] not in chosen), None
-    ):
-        raise InputError(f"engine.{missing}: the {name} engine needs this option")
-    converted = convert(chosen, struct, "engine")
+    converted = convert({key: options[key] for key in options.keys() - extra.keys()}, struct, "engine")
     return {key: extra[key] if key in extra else getattr(converted, key) for key in options}

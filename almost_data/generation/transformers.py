@@ -162,7 +162,9 @@ class TransformersEngine:
         context = getattr(config, "max_position_embeddings", None)
         eos, turn_end = _eos(network, tokenizer), end_of_turn(tokenizer)
         chat_eos = eos if turn_end is None else eos | {turn_end}
-        return LoadedModel(network, tokenizer, eos, chat_eos, context, reason)
+        return LoadedModel(
+            network=network, tokenizer=tokenizer, eos=eos, chat_eos=chat_eos, context=context, misfit=reason
+        )
 
     def _decode(self, loaded: LoadedModel, requests: list[Request]) -> Iterator[Reply]:
         from .packed import decode

@@ -27,7 +27,11 @@ def run() -> list[Result]:
         "TRL's defaults": {"bf16": True, "gradient_checkpointing": True},
         "float32": {"bf16": False, "gradient_checkpointing": False},
         "full fine-tune, bfloat16": {"bf16": True, "gradient_checkpointing": False},
-        "tiny.yaml": {"bf16": native, "gradient_checkpointing": False, "lora": True},
+        f"tiny.yaml in {'bfloat16' if native else 'float32'}": {
+            "bf16": native,
+            "gradient_checkpointing": False,
+            "lora": True,
+        },
     }
     rates = {name: _rate(**how) for name, how in ways.items()}
     plain = rates.pop("TRL's defaults")

@@ -320,6 +320,13 @@ def test_requests_are_read_and_asked_window_by_window(
     assert status(tmp_path / "j")[0].answered == count(tmp_path / "j") == len(REQUESTS)
 
 
+def test_a_key_is_that_of_the_whole_prompt() -> None:
+    request = REQUESTS[0]
+    assert key(replace(request, prefix="", text=request.prompt)) == key(request)
+    assert key(replace(request, prefix="he", text=request.prompt[2:])) == key(request)
+    assert key(replace(request, text="prompt 01")) != key(request)
+
+
 def test_failures_are_counted_over_all_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "WINDOW", 20)
     engine = Counted(fail=frozenset(str(n) for n in range(10, 200, 20)))

@@ -24,6 +24,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_it_is_short_and_needs_the_public_api_alone() -> None:
+    lines = FILE.read_text("utf-8").splitlines()
+    assert len(lines) < 60
+    assert [line for line in lines if "almost_data" in line and "import" in line] == [
+        "from almost_data import InputError, Model, Reply, Request, cut_at_stop"
+    ]
+
+
 @pytest.mark.wheel
 def test_an_installed_package_offers_it_by_name(folder: Path) -> None:
     """In a process of its own, because the command line reads the entry points as it starts."""

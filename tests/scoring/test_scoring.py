@@ -45,7 +45,7 @@ def test_baselines() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch": 3}, r"scoring\.batch: no such option; choose batch_tokens, device, dtype"),
+        ({"batch": 3}, r"unknown key scoring\.batch.*; known here: device, dtype, batch_tokens"),
         ({"batch_tokens": "many"}, r"scoring\.batch_tokens: needs a whole number or none"),
         ({"batch_tokens": 0}, r"scoring\.batch_tokens: needs a whole number >= 1"),
         ({"dtype": "int8"}, r"scoring\.dtype: Invalid enum value 'int8'"),
