@@ -24,7 +24,9 @@ if __name__ == "__main__":  # a signal during the imports below ends in a line, 
     ending.watch()
 
 import os
-from importlib.util import find_spec
+
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
+from trl import ModelConfig, TrlParser, get_peft_config
 
 from almost_data import training
 from almost_data.cli import recipe
@@ -32,12 +34,10 @@ from almost_data.cli.ending import end
 from almost_data.training import reinforced, trainers
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the head of this file says it
-if find_spec("trl.experimental.ppo") is None:  # before what takes seconds to import
+try:
+    from trl.experimental.ppo import PPOConfig, PPOTrainer
+except ModuleNotFoundError:
     end(2, reinforced.NO_PPO)
-
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
-from trl import ModelConfig, TrlParser, get_peft_config
-from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 
 def main(argv: list[str] | None = None) -> None:

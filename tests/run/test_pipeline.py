@@ -271,5 +271,5 @@ def test_a_reward_model_s_folder_is_recorded_by_name_however_it_is_written(
 
 
 def test_options_of_scorers_are_checked_without_one() -> None:
-    with pytest.raises(InputError, match=r"scoring\.nope: no such option"):
+    with pytest.raises(InputError, match=r"unknown key scoring\.nope; known here: device, dtype"):
         build.prepare("fake", assignments=("scoring.nope=1",))
