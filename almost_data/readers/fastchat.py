@@ -72,15 +72,20 @@ def preference_rows(source: str) -> Iterator[Row]:
 
 
 def _reviews(source: str, questions: dict[str, Any]) -> Iterator[Row]:
-    """A row for each review, which names its answers by id; a side whose answer is not there is null."""
+    """A row for each review, which names its answers by id: a side is null without one to its question."""
     rows = (row for _, row in _rows(source, *ANSWERS))
-    answers = {str(row["answer_id"]): row for row in rows if row.get("answer_id") is not None}
+    answers = {
+        (str(row.get("question_id")), str(row["answer_id"])): row
+        for row in rows
+        if row.get("answer_id") is not None
+    }
     for place, row in _rows(source, REVIEWS):
-        sides = [answers.get(str(row.get(name))) for name in ("answer1_id", "answer2_id")]
+        question = str(row.get("question_id"))
+        sides = [answers.get((question, str(row.get(name)))) for name in ("answer1_id", "answer2_id")]
         yield (
             place,
             {
-                "prompt": questions.get(str(row.get("question_id"))),
+                "prompt": questions.get(question),
                 **{f"model_{n}": side and side.get("model_id") for n, side in enumerate(sides, 1)},
                 **{f"response_{n}": side and _reply(side) for n, side in enumerate(sides, 1)},
                 "winner": _winner(row.get("score")),

@@ -6,6 +6,11 @@ Rules of thumb, as in `almost_data.run.cost`: rows at their longest, as many as 
 a recipe is not taken into account.
 """
 
+if __name__ == "__main__":  # a signal during the imports below ends in a line, too
+    from almost_data.cli import ending
+
+    ending.watch(ending.KEPT)
+
 from contextlib import suppress
 from math import isfinite
 from pathlib import Path

@@ -7,6 +7,11 @@ Import into the store that has the result: only that says which answer is whose.
 that more than half of its judgments chose; any other item is a tie.
 """
 
+if __name__ == "__main__":  # a signal during the imports below ends in a line, too
+    from almost_data.cli import ending
+
+    ending.watch(ending.KEPT)
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

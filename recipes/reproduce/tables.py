@@ -6,6 +6,11 @@ Every evaluation that a table needs is run, unless its result is in the store. T
 `<root>/reproduce/tables/<version>/`.
 """
 
+if __name__ == "__main__":  # a signal during the imports below ends in a line, too
+    from almost_data.cli import ending
+
+    ending.watch(ending.KEPT)
+
 import json
 import math
 import os

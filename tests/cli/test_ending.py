@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from almost_data.cli.ending import RESUMES, end_by_system
+from almost_data.cli.ending import KEPT, RESUMES, end_by_system
 from tests.command import run as cli
 
 HERE = Path(__file__).parents[2]
@@ -71,15 +71,25 @@ def test_a_signal_while_a_recipe_imports_its_libraries(
     tmp_path: Path, recipe: str, number: signal.Signals
 ) -> None:
     (tmp_path / "transformers.py").write_text(LIBRARY.format(number=int(number)))
-    path = os.pathsep.join([str(tmp_path), str(HERE)])
+    assert script(f"{recipe}.py", tmp_path) == (128 + number, f"almost-data: {RESUMES}\n")
+
+
+@pytest.mark.parametrize("name", ["cost", "human", "tables"])
+def test_a_signal_while_a_script_of_the_paper_imports_its_libraries(tmp_path: Path, name: str) -> None:
+    (tmp_path / "cyclopts.py").write_text(LIBRARY.format(number=int(signal.SIGINT)))
+    assert script(f"reproduce/{name}.py", tmp_path) == (130, f"almost-data: {KEPT}\n")
+
+
+def script(name: str, libraries: Path) -> tuple[int, str]:
+    """The exit code of a script of recipes/ that imports from `libraries` first, and its stderr."""
     done = subprocess.run(
-        [sys.executable, str(HERE / "recipes" / f"{recipe}.py")],
-        env=os.environ | {"PYTHONPATH": path},
+        [sys.executable, str(HERE / "recipes" / name)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(libraries), str(HERE)])},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (128 + number, f"almost-data: {RESUMES}\n")
+    return done.returncode, done.stderr
 
 
 def test_a_script_s_signals_are_those_of_its_run_and_then_as_before() -> None:

@@ -116,7 +116,7 @@ def test_reviews_of_the_oldest_layout_are_preferences_by_score(store: Store, tmp
 
 
 def test_a_review_without_its_answers_is_no_preference(store: Store, tmp_path: Path) -> None:
-    """An answer without an id is not that of a review that names none."""
+    """An answer without an id is not that of a review that names none, nor is one to another question."""
     sides = {"a": answers("a", False), "b": answers("b", True)}
     for model, rows in sides.items():
         rows[0]["answer_id"] = f"{model}0"
@@ -125,13 +125,14 @@ def test_a_review_without_its_answers_is_no_preference(store: Store, tmp_path: P
         {**named, "question_id": 80, "score": [8, 9]},
         {"question_id": 81, "score": [8, 9]},
         {**named, "answer1_id": ["a0"], "question_id": 80, "score": [8, 9]},
+        {**named, "question_id": 81, "score": [8, 9]},
     ]
     files = {f"answer/{model}.jsonl": rows for model, rows in sides.items()}
     files["review/a_b.jsonl"] = reviews
     manifest = importing.import_preferences(store, write(tmp_path / "bench", OLD | files), "1.0.0")
     [row] = store.scan(manifest.ref).collect().to_dicts()
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("So, by b.", "So, by a.")
-    assert len(store.scan(manifest.ref, "rejected").collect()) == 2
+    assert len(store.scan(manifest.ref, "rejected").collect()) == 3
 
 
 @pytest.mark.parametrize(
