@@ -35,12 +35,12 @@ IMAGES = {
 """Columns of what is no text, and belongs to the prompt."""
 _JSON_START = re.compile(r"\s*(?:\[\s*\{|\{'(?:role|from|content|value)':)")
 """How a list of turns begins in JSON, or a turn as Python prints it; one object of JSON may be a reply."""
-_WRITTEN_TURN = re.compile(r'\s*\{\s*"(?:role|from|content|value|messages)"\s*:')
+_WRITTEN_TURN = re.compile(r'\s*\{\s*"(?:role|from|content|value|text|messages)"\s*:')
 _JSON_TURNS = re.compile(r"""\s*\[?\s*\{\s*["'](role|from|content|value)["']\s*:""")
-_TURN_KEYS = [re.compile(rf"""["']({names})["']\s*:""") for names in ("role|from", "content|value")]
+_TURN_KEYS = [re.compile(rf"""["']({names})["']\s*:""") for names in ("role|from", "content|value|text")]
 HEAD = 1_000
 """Characters in which a list of turns shows the keys of a turn."""
-_ROLE_KEYS, _TEXT_KEYS = frozenset(("role", "from")), frozenset(("content", "value"))
+_ROLE_KEYS, _TEXT_KEYS = frozenset(("role", "from")), frozenset(("content", "value", "text"))
 TURN_KEYS = frozenset(("role", "from", "messages"))
 """What an object that is a turn, or that holds turns, has."""
 

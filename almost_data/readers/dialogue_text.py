@@ -104,6 +104,11 @@ def is_whole_hh(value: Any) -> bool:
     return is_hh(value) and _HH_REPLY.search(value) is not None
 
 
+def has_hh_turn(text: str) -> bool:
+    """Whether a paragraph of a text begins as a turn of HH-RLHF."""
+    return any(role in text for role in _HH_ROLES) and _HH_PARAGRAPH.search(text) is not None
+
+
 def check_text(text: str) -> str:
     """The text, if it is one turn of a user. Raises Unusable for a dialogue that was written as text."""
     if ":" not in text and "<" not in text and "：" not in text and "[" not in text:
@@ -133,7 +138,7 @@ def _is_transcript(text: str) -> bool:
         return True
     if not any(role in text for role in _HH_ROLES):
         return False
-    return _HH_PARAGRAPH.search(text) is not None or all(line.search(text) for line in _HH_LINES)
+    return has_hh_turn(text) or all(line.search(text) for line in _HH_LINES)
 
 
 def _is_template(text: str, find: Callable[[re.Pattern[str], str], re.Match[str] | None]) -> bool:

@@ -91,7 +91,7 @@ def not_read(columns: Iterable[str]) -> str:
     >>> not_read(["lang", "meta"])
     '; not read: lang, meta'
     """
-    names = [" ".join(name.split())[:NAME_LENGTH] for name in columns]
+    names = [" ".join(name.split())[:NAME_LENGTH] for name in columns if name.strip()]
     rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"; not read: {', '.join(names[:NAMED])}{rest}" if names else ""
 

@@ -33,7 +33,7 @@ PARTS = (
     *("context", "passage", "document", "article", "paragraph", "story", "table", "instances"),
     *("contexts", "passages", "documents", "background", "evidence", "persona", "tools", "premise"),
     *("dialogue", "chat_history", "conversation_history", "dialogue_history", "chat_template_kwargs"),
-    *("system_message", "instructions"),
+    *("system_message", "system_instruction", "sys_prompt", "instructions", "schema", "inputs"),
     *("choices", "options", "endings", "initial_reason_steps"),
 )
 """Columns of what may belong to a prompt in another column, or to the beginning of its replies."""
@@ -44,6 +44,8 @@ PROMPT_COLUMNS = (
 """Columns that can hold a prompt: a layout without one is only for files that have none of these."""
 ADDITION = "input"
 """Alpaca's column of what follows its `instruction`."""
+CONVERSATION = "conversation"
+"""A column that repeats the turns of whole conversations, or holds those before replies that are text."""
 SYSTEM_COLUMNS = ("system", "system_prompt")
 BEFORE = (*SYSTEM_COLUMNS, "history")
 """Columns of what stands before the prompt: a system text, and earlier turns."""
@@ -264,7 +266,10 @@ def pair(prompt: str | None) -> ReadCells:
         if row.get("status") == TIE:  # distilabel's judge rated both sides the same
             raise Unusable(TIE)
         turns = prompt_of(row, prompt_cell(row, prompt)) if prompt else None
-        return with_facts(row, [reply_of(row, side, turns) for side in SIDES])
+        sides = [reply_of(row, side, turns) for side in SIDES]
+        if has_value(row.get(CONVERSATION)) and any(side.prompt is turns for side in sides):
+            raise Unusable("ambiguous", f"column {CONVERSATION}: may hold earlier turns")
+        return with_facts(row, sides)
 
     return read
 
@@ -359,16 +364,22 @@ def check_repeats(
     """
     for column in replies:
         cells = [(row.get(prompt), row.get(column)) for row in rows if has_value(row.get(column))]
-        repeats = [
-            isinstance(start, str)
-            and isinstance(reply, str)
-            and start.strip() != ""
-            and reply.lstrip().startswith(start.strip())
-            for start, reply in cells
-        ]
-        if 2 * sum(repeats) > len(cells):
+        if 2 * sum(_repeats(start, reply) for start, reply in cells) > len(cells):
             fix = f"leave it out of the replies, or read them as they are by {setting}"
             raise InputError(f"{source}: {column} begins with the text of {prompt}: {fix}")
+
+
+LABEL, SENTENCE = 30, 20
+"""Characters that may stand before a repeated prompt, such as `User:`, and those that tell it from a word."""
+
+
+def _repeats(prompt: Any, reply: Any) -> bool:
+    """Whether a reply begins with the text of the prompt, or has it behind a label."""
+    if not isinstance(prompt, str) or not isinstance(reply, str) or not (prompt := prompt.strip()):
+        return False
+    start = reply.lstrip()
+    end = len(prompt) + LABEL if len(prompt) >= SENTENCE else len(prompt)
+    return prompt in start[:end] and not turns(reply)
 
 
 def name_of(value: Any) -> str | None:

@@ -212,14 +212,28 @@ LAYOUTS: tuple[Layout, ...] = (
             name=name,
             title=title,
             source=source,
-            columns=dict.fromkeys((prompt, "chosen_response", "rejected_response"), text),
+            columns=dict.fromkeys((prompt, chosen, rejected), text),
             absent=SIDES,
-            read=rows.renamed(pair(prompt), chosen="chosen_response", rejected="rejected_response"),
-            example={prompt: _PROMPT, "chosen_response": _GOOD, "rejected_response": _BAD},
+            read=rows.renamed(pair(prompt), chosen=chosen, rejected=rejected),
+            example={prompt: _PROMPT, chosen: _GOOD, rejected: _BAD},
         )
-        for name, title, source, prompt in (
-            ("argilla", "Argilla, binarized", "argilla/ultrafeedback-binarized-preferences", "instruction"),
-            ("nemo-binary", "NeMo RL, binary preferences", "NeMo RL's DPODataset", "prompt"),
+        for name, title, source, prompt, chosen, rejected in (
+            (
+                *("argilla", "Argilla, binarized", "argilla/ultrafeedback-binarized-preferences"),
+                *("instruction", "chosen_response", "rejected_response"),
+            ),
+            (
+                *("nemo-binary", "NeMo RL, binary preferences", "NeMo RL's DPODataset"),
+                *("prompt", "chosen_response", "rejected_response"),
+            ),
+            (
+                *("medical-gpt", "MedicalGPT preference", "shibing624/DPO-En-Zh-20k-Preference"),
+                *("question", "response_chosen", "response_rejected"),
+            ),
+            (
+                *("ms-swift-query", "ms-swift 2 preference", "ms-swift 2's guide to custom datasets"),
+                *("query", "response", "rejected_response"),
+            ),
         )
     ),
     Layout(

@@ -4,6 +4,7 @@ Where no layout fits, or more than one, the source is refused and its columns ar
 fit its layout is rejected with a reason; it is never repaired.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from .dialogue_text import is_hh, is_whole_hh
 from .elsewhere import check_elsewhere
 from .fastchat import JUDGMENTS, REVIEWS, is_fastchat, preference_rows
 from .files import (
+    SAMPLE,
     TABLE_SUFFIXES,
     WHOLE,
     HubPart,
@@ -32,6 +34,7 @@ from .formats import Row, Tick
 from .layout import (
     ADDITION,
     BEFORE,
+    CONVERSATION,
     MODELS,
     PROMPT_COLUMNS,
     SCORES,
@@ -62,7 +65,7 @@ _SIDE_COLUMNS = {pattern.format(side) for pattern in (*SCORES, *MODELS) for side
 COLUMNS = frozenset(
     {name for layout in LAYOUTS for name in (*layout.columns, *layout.optional, *layout.foreign)}
     | _SIDE_COLUMNS
-    | {*ORIGINS, *BEFORE, ADDITION}
+    | {*ORIGINS, *BEFORE, ADDITION, CONVERSATION}
 )
 """All columns that a layout is told by, or read from."""
 
@@ -177,14 +180,13 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
         fix = "write JSONL or Parquet, or name the columns in import.columns to read them as text"
         raise InputError(f"{source}: {column} holds lists as Python prints them: {fix}")
     fitting = [layout for layout in LAYOUTS if layout.fits(rows)]
+    tests = [item for layout in fitting for item in layout.columns.items()]
+    are_texts = [name for name, test in tests if test is not text_lists]
+    if column := _column_of(rows, are_texts, written_list):
+        fix = "write one text, or a list of turns, or name the columns in import.columns to read it as text"
+        raise InputError(f"{source}: {column} holds lists of texts, or turns as text: {fix}")
     if len(fitting) == 1:
         [layout] = fitting
-        names_of_texts = [name for name, test in layout.columns.items() if test is not text_lists]
-        if column := _column_of(rows, names_of_texts, written_list):
-            fix = (
-                "write one text, or a list of turns, or name the columns in import.columns to read it as text"
-            )
-            raise InputError(f"{source}: {column} holds lists of texts, or turns as text: {fix}")
         _check_repeats(layout, rows, source)
         _check_labels(layout, rows, source)
         return layout
@@ -217,9 +219,34 @@ def _check_labels(layout: Layout, rows: Sequence[Cells], source: str) -> None:
     for column, are_labels in layout.labels.items():
         numbers = {number for row in rows if (number := number_of(row.get(column))) is not None}
         if numbers and not are_labels(numbers):
-            listed = ", ".join(f"{number:g}" for number in sorted(numbers)[:5])
-            fix = "write rows with prompt, chosen and rejected"
-            raise InputError(f"{source}: {column} has {listed}, and {layout.title} has other labels: {fix}")
+            raise _other_labels(layout, column, numbers, source)
+
+
+LABELS = {-1, 0, 1, 2}
+"""Numbers by which files label two sides; any other is a mistake of its row alone."""
+
+
+def _other_labels(layout: Layout, column: str, numbers: set[float], place: str) -> InputError:
+    listed = ", ".join(f"{number:g}" for number in sorted(numbers)[:5])
+    fix = "write rows with prompt, chosen and rejected"
+    return InputError(f"{place}: {column} has {listed}, and {layout.title} has other labels: {fix}")
+
+
+def _with_labels(layout: Layout, column: str, rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows, up to a label of another kind than those by which the layout was told.
+
+    A file may be sorted by its labels. Raises InputError.
+    """
+    extremes: set[float] = set()
+    for index, (place, row) in enumerate(rows):
+        number = number_of(row.get(column))
+        if number is not None and number not in extremes:
+            numbers = extremes | {number}
+            if index < SAMPLE or layout.labels[column](numbers):
+                extremes = {min(numbers), max(numbers), *numbers & {0}}
+            elif number in LABELS:
+                raise _other_labels(layout, column, numbers, place)
+        yield place, row
 
 
 def _column_of(rows: Sequence[Cells], names: Iterable[str], is_list: Callable[[str], bool]) -> str | None:
@@ -275,30 +302,33 @@ def _unjudged(rows: Sequence[Cells], columns: Sequence[str]) -> str:
     return f"; if {', '.join(answers)} hold the answers of models: {fix}" if is_few else ""
 
 
-ROLES = ("prompt", "system", *SIDES)
+ROLES = ("prompt", "system", "history", *SIDES)
 """What a column can hold for `by_columns`."""
 
 
 def parse_columns(text: str | None, roles: Sequence[str] = ROLES) -> dict[str, str]:
-    """`prompt=question,chosen=good` as a dictionary. Raises InputError for another role, or no name."""
+    """`prompt=question,chosen=good` as a dictionary. Raises InputError for another role, or no name.
+
+    A comma that no `role=` follows is part of a name.
+    """
     assignments: dict[str, str] = {}
-    for word in text.split(",") if text is not None else ():
+    for word in re.split(r",(?=\s*\w+=)", text) if text is not None else ():
         role, _, name = word.partition("=")
-        if role not in roles or not name or role in assignments:
+        if role not in roles or not name or role in assignments or name in assignments.values():
             raise InputError(f"import.columns {word}: write {'=NAME,'.join(roles)}=NAME, each once")
         assignments[role] = name
     return assignments
 
 
 def by_columns(assignments: Mapping[str, str]) -> Layout:
-    """The layout that a user describes: prompt (optional), chosen, rejected, system -> column.
+    """The layout that a user describes: chosen, rejected, and what there is of prompt, system and history.
 
     Raises InputError for another name, or where a side is not named.
     """
     unknown = assignments.keys() - set(ROLES)
     if unknown or not set(SIDES) <= assignments.keys():
         raise InputError(
-            "import.columns: name chosen and rejected, and prompt and system where they exist: "
+            "import.columns: name chosen and rejected, and prompt, system and history where they exist: "
             "prompt=question,chosen=good,rejected=bad"
         )
     read_pair = pair("prompt" if "prompt" in assignments else None)
@@ -323,6 +353,8 @@ def by_columns(assignments: Mapping[str, str]) -> Layout:
 
 def read_all(layout: Layout, rows: Iterable[Row]) -> Iterator[ReadRow]:
     """What each row came to, in order."""
+    for column in layout.labels:
+        rows = _with_labels(layout, column, rows)
     if layout.groups_by is None:
         return (_read(layout, place, row) for place, row in rows)
     return _read_groups(layout, layout.groups_by, rows)

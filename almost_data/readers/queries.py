@@ -221,6 +221,8 @@ def _candidates(columns: Sequence[str], sample: Sequence[Mapping[str, Any]]) -> 
     if not candidates:
         cells = {name: [row[name] for row in sample if has_value(row.get(name))] for name in CONVERSATIONS}
         candidates = [name for name, values in cells.items() if 2 * sum(map(turns, values)) > len(values)]
-    parts = [name for name in (*CONVERSATIONS, *PARTS) if name in columns and name not in candidates]
+    addition = () if candidates == ["instruction"] else (ADDITION,)
+    may_be_parts = (*CONVERSATIONS, *PARTS, *addition)
+    parts = [name for name in may_be_parts if name in columns and name not in candidates]
     parts += [name for two in CHOICES if {"question", *two} <= set(columns) for name in two]
     return candidates, parts

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from ..models.chat import Messages
 from . import html_text
 from .conversations import Conversation, first_value, read_reply
-from .dialogue_text import check_reply, read_hh, read_steer
+from .dialogue_text import check_reply, has_hh_turn, read_hh, read_steer
 from .layout import (
     SIDES,
     Cells,
@@ -55,7 +55,9 @@ def read_hh_pair(row: Cells) -> list[Preference]:
 def read_hh_replies(row: Cells) -> list[Preference]:
     """Replies after a dialogue as text in `prompt`."""
     prompt = _hh_prompt(row)
-    replies = (read_reply(row.get(side), prompt) for side in SIDES)
+    replies = [read_reply(row.get(side), prompt) for side in SIDES]
+    if any(has_hh_turn(reply.reply) for reply in replies):
+        raise Unusable("not_one_reply", "turns of `Human:` or `Assistant:` follow a reply")
     return with_facts(row, [replace(reply, reply=reply.reply.strip()) for reply in replies])
 
 

@@ -418,6 +418,23 @@ TEXT_LAYOUTS: dict[str, tuple[tuple[st.SearchStrategy[Turns], ...], Writer]] = {
     "shp": ((SINGLE,), _labelled("history", "human_ref_A", "human_ref_B", "labels", 0)),
     "judgebench": ((SINGLE,), _labelled("question", "response_A", "response_B", "label", "B>A")),
     "arena-text": ((SINGLE,), _labelled("prompt", "response_a", "response_b", "winner", "model_b")),
+    "medical-gpt": (
+        (SINGLE,),
+        lambda pair, form: [
+            {"question": pair.text, "response_chosen": pair.chosen, "response_rejected": pair.rejected}
+        ],
+    ),
+    "ms-swift-query with history": (
+        (DIALOGUE,),
+        lambda pair, form: [
+            {
+                "query": pair.text,
+                "response": pair.chosen,
+                "rejected_response": pair.rejected,
+                "history": [[turn["content"] for turn in pair.prompt[:2]]],
+            }
+        ],
+    ),
     "stack-exchange-paired": (
         (SINGLE,),
         lambda pair, form: [{"question": pair.text, "response_j": pair.chosen, "response_k": pair.rejected}],

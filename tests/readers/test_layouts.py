@@ -17,7 +17,14 @@ from almost_data.readers import files
 from almost_data.readers.dialogue_text import read_hh
 from almost_data.readers.layout import PARTS, PROMPT_COLUMNS, Layout, number_of
 from almost_data.readers.layouts import LAYOUTS
-from almost_data.readers.preferences import Rejected, by_columns, detect, read_all, read_preferences
+from almost_data.readers.preferences import (
+    Rejected,
+    by_columns,
+    detect,
+    parse_columns,
+    read_all,
+    read_preferences,
+)
 from almost_data.readers.queries import find_queries
 from almost_data.readers.responses import find_columns
 from tests.readers.layouts import (
@@ -260,7 +267,7 @@ def test_columns_that_fit_no_layout_or_two_are_refused_and_named(rows: list[Row]
         detect(rows, "file.jsonl", columns)
     message = str(error.value)
     assert "\n" not in message
-    assert "prints them" in message or all(column in message for column in columns)
+    assert "holds lists" in message or all(column in message for column in columns)
 
 
 @pytest.mark.parametrize(
@@ -364,6 +371,22 @@ def test_labels_of_other_numbers_are_refused_and_never_read_the_other_way_round(
         detect(rows, "rows", list(row))
     assert "\n" not in str(error.value)
     assert detect([row | {column: label} for label in (1, low, None, "?")], "rows", []) is layout
+
+
+@pytest.mark.parametrize("layout", LABELLED, ids=[layout.name for layout in LABELLED])
+def test_a_file_that_is_sorted_by_labels_of_other_numbers_is_refused_where_they_come(layout: Layout) -> None:
+    [column] = layout.labels
+    second = 0 if column in ("label", "preference") else 2
+    labels = [1] * 250 + [second]
+    rows = [(f"f:{n}", dict(layout.example) | {column: label}) for n, label in enumerate(labels)]
+    with pytest.raises(InputError, match=rf"^f:250: {column} has .*1.* other labels: write"):
+        list(read_all(detect([row for _, row in rows[:200]], "f", []), rows))
+    stray = [*rows[:250], ("f:250", dict(layout.example) | {column: 7})]
+    assert [isinstance(read.result, Rejected) for read in read_all(layout, stray)][-2:] == [False, True]
+    ties = [0.0] * 199 + [1.2, 0, 1.9, 2] if column == "preference" else [0] * 210
+    if layout.labels[column](set(ties)):
+        many = [("f:1", dict(layout.example) | {column: label}) for label in ties]
+        assert len(list(read_all(layout, many))) == len(many)
 
 
 @pytest.mark.parametrize("empty", [None, "", []])
@@ -588,10 +611,46 @@ def test_replies_that_repeat_the_prompt_are_no_replies_where_most_of_them_do() -
     assert pairs_of(by_columns({name: name for name in ROW}), [repeated])[0] == good
 
 
+def test_replies_that_repeat_the_prompt_behind_a_label_are_no_replies() -> None:
+    prompt = "Why is the tea of China green?"
+    for form in ("User: {}\nAssistant: {}", "### Instruction:\n{}\n\n### Response:\n{}", "Q: {}\nA: {}"):
+        row = {"prompt": prompt, "chosen": form.format(prompt, "a"), "rejected": form.format(prompt, "b")}
+        with pytest.raises(InputError, match=r"chosen begins with the text of prompt"):
+            detect([row], "rows", list(row))
+    named = ROW | {"prompt": "tea", "chosen": "Green tea is tea.", "rejected": "Tea? No tea."}
+    sides = {name: json.dumps([user(prompt), assistant(name)]) for name in ("chosen", "rejected")}
+    for row in (named, {"prompt": prompt, **sides}):
+        assert detect([row], "rows", list(row)).name == "trl"
+
+
+def test_turns_after_a_reply_to_a_dialogue_of_hh_are_a_reason() -> None:
+    row = ROW | {"prompt": hh([user("q")]) + "\n\nAssistant:"}
+    later = row | {"chosen": "a\n\nHuman: And?\n\nAssistant: So."}
+    assert pairs_of(detect([row, later], "rows", []), [row, later]) == (
+        [Pair([user("q")], "a", "b")],
+        ["not_one_reply"],
+    )
+
+
+def test_earlier_turns_in_a_column_of_their_own_are_not_lost() -> None:
+    earlier = {"conversation": [user("p"), assistant("o")]}
+    rows = [ROW, ROW | earlier]
+    assert pairs_of(detect(rows, "rows", []), rows) == ([Pair([user("q")], "a", "b")], ["ambiguous"])
+    whole = {"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]} | earlier
+    as_text = whole | {side: json.dumps(whole[side]) for side in ("chosen", "rejected")} | {"prompt": "q"}
+    for row in (whole, as_text):
+        assert pairs_of(detect([row], "rows", []), [row]) == ([Pair([user("q")], "a", "b")], [])
+    named = by_columns({**dict(zip(ROW, ROW, strict=True)), "history": "conversation"})
+    [pair], _ = pairs_of(named, rows[1:])
+    assert pair.prompt == [user("p"), assistant("o"), user("q")]
+
+
 def test_turns_as_json_objects_are_no_replies_where_most_of_them_are() -> None:
+    of_text = ROW | {side: json.dumps({"role": "gpt", "text": side}) for side in ("chosen", "rejected")}
     turn = ROW | {side: json.dumps(assistant(side)) for side in ("chosen", "rejected")}
-    with pytest.raises(InputError, match=r"chosen holds lists of texts, or turns as text: .*import\.columns"):
-        detect([turn, turn, ROW], "rows", list(ROW))
+    for row in (turn, of_text):
+        with pytest.raises(InputError, match=r"chosen holds lists of texts, or turns as text: .*import\.col"):
+            detect([row, row, ROW], "rows", list(ROW))
     assert pairs_of(detect([turn, ROW], "rows", list(ROW)), [turn])[0][0].chosen == turn["chosen"]
     request = ROW | {"prompt": json.dumps({"messages": [user("q")]})}
     with pytest.raises(InputError, match="prompt holds lists of texts, or turns as text"):
@@ -630,6 +689,20 @@ def test_named_columns_decide(tmp_path: Path) -> None:
     for assignments in ({"chosen": "good"}, {"chosen": "a", "rejected": "b", "label": "c"}):
         with pytest.raises(InputError, match=r"import\.columns: name chosen and rejected"):
             by_columns(assignments)
+
+
+def test_columns_with_commas_and_signs_in_their_names_can_be_named() -> None:
+    assert parse_columns("prompt=a, b,chosen=c=d,rejected=best, or e.f") == {
+        "prompt": "a, b",
+        "chosen": "c=d",
+        "rejected": "best, or e.f",
+    }
+    for text in (
+        *("prompt=a,label=b", "prompt", "prompt=a,prompt=b", "a,prompt=b", "prompt="),
+        *("prompt=a, chosen=b", "prompt=a,chosen=a"),
+    ):
+        with pytest.raises(InputError, match=r"^import\.columns .*: write prompt=NAME,"):
+            parse_columns(text)
 
 
 def test_a_list_in_python_is_a_reply_where_most_are_text() -> None:

@@ -45,6 +45,7 @@ def read(row: dict[str, Any]) -> list[tuple[str, str]]:
             [("user", "a"), ("assistant", "b"), ("user", "c")],
         ),
         ({"conversation": [{"human": "a", "assistant": "b"}], "category": "c"}, [("user", "a")]),
+        ({"prompt": "a", "input": None}, [("user", "a")]),
         ({"messages": [{"role": "user", "content": "a"}], "label": True}, [("user", "a")]),
         ({"conversations": [{"from": "human", "value": "a"}], "answer": "b", "tools": None}, [("user", "a")]),
         (
@@ -99,7 +100,7 @@ def test_what_belongs_to_the_prompt_and_cannot_be_read_is_a_reason(beside: Any, 
     assert read({**dict.fromkeys(beside), "prompt": "Why?"}) == [("user", "Why?")]
 
 
-@pytest.mark.parametrize("part", [*CONVERSATIONS, *PARTS, *(" and ".join(two) for two in CHOICES)])
+@pytest.mark.parametrize("part", [*CONVERSATIONS, "input", *PARTS, *(" and ".join(two) for two in CHOICES)])
 def test_a_question_beside_what_may_belong_to_it_is_refused(part: str) -> None:
     """MMLU and its like: without its choices a question is not the whole prompt."""
     row = {"question": "Which is a leaf?", **dict.fromkeys(part.split(" and "), "tea"), "answer": 0}
