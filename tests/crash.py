@@ -28,13 +28,15 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import get_session
+from huggingface_hub import close_session, get_session
 
 from almost_data.cards import card, figures
 from almost_data.cli import app as cli
+from almost_data.cli.build import app as build_app
 from almost_data.generation import Reply, Request, journal, journal_file
 from almost_data.generation.fake import FakeEngine
 from almost_data.store import publish, rows, store
@@ -112,7 +114,7 @@ class Trap:
         self.around(os, "rename", "rename")
         self.around(os, "replace", "replace")
         self.around(shutil, "rmtree", "rmtree")
-        self.around(type(get_session()), "send", "request")
+        self.around(_session_class(), "send", "request")
         connect = sqlite3.connect
 
         def traced(*args: Any, **kwargs: Any) -> sqlite3.Connection:
@@ -280,16 +282,31 @@ def serve() -> None:
 
 
 def _warm() -> None:
-    """Import what runs import. Polars is not used here: it would start its threads."""
+    """Import what runs import, and compile the cards. Polars is not used here: it would start its threads."""
+    import charset_normalizer
     import pandas  # pyarrow does, at its first cast
-    import polars
     import pyarrow.parquet
+    import rapidfuzz.process
+    import scipy.sparse.csgraph
 
-    from almost_data.cli import show
+    from almost_data.cli import progress, show
     from almost_data.run import build
-    from almost_data.store import verify
 
-    assert all((pandas, polars, pyarrow.parquet, show, verify, build))
+    modules = (charset_normalizer, pandas, pyarrow.parquet, rapidfuzz, scipy, show, progress, build)
+    assert all(modules) and _session_class()
+    build_app.resolved_commands()
+    templates = card._environment(card.FOLDERS)
+    for name in templates.list_templates():
+        templates.get_template(name)
+
+
+@cache
+def _session_class() -> type:
+    """Of what sends requests to the Hub: to make one takes as long as a small build."""
+    try:
+        return type(get_session())
+    finally:
+        close_session()
 
 
 def _start(place: str, how: dict[str, Any]) -> int:

@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Collection, Iterable
+from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 pytestmark = pytest.mark.wheel
 
@@ -37,15 +40,50 @@ def test_the_wheel_carries_cards_presets_and_prompts(wheel: Path) -> None:
     assert not any(name.startswith(("tests/", "cards/", "recipes/")) for name in names)
 
 
-def test_a_clean_environment_builds_comparisons_and_datasets_loads_them(wheel: Path, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+def required(lines: Iterable[str]) -> Collection[Distribution]:
+    """The installed packages that a package's metadata require, and those that these require."""
+    packages: dict[tuple[str, str], Distribution] = {}
+    waiting = [(line, "") for line in lines]
+    for line, extra in waiting:
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        for its_extra in ("", *requirement.extras):
+            key = (requirement.name, its_extra)
+            if key not in packages:
+                packages[key] = distribution(requirement.name)
+                waiting += [(line, its_extra) for line in packages[key].requires or ()]
+    return packages.values()
+
+
+def place(package: Distribution, folder: Path) -> None:
+    """Link an installed package into a folder of packages."""
+    for name in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
+        if not (folder / name).exists():
+            (folder / name).symlink_to(package.locate_file(name))
+
+
+@pytest.fixture
+def environment(wheel: Path, tmp_path: Path) -> Path:
+    """Python of an environment with the wheel and the packages that its metadata require, and no other."""
     python = tmp_path / "venv" / "bin" / "python"
-    constraints = PROJECT / "constraints.txt"
-    options = ["-q", "--disable-pip-version-check", "--no-compile", "-c", str(constraints)]
-    subprocess.run([str(python), "-m", "pip", "install", *options, str(wheel)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True)
+    [packages] = (tmp_path / "venv").glob("lib/python*/site-packages")
+    [installed] = distributions(name="almost_data", path=[str(packages)])
+    for package in required(installed.requires or ()):
+        place(package, packages)
+    subprocess.run([*pip, "check"], check=True)
+    return python
+
+
+def test_a_clean_environment_builds_comparisons_and_datasets_loads_them(
+    environment: Path, tmp_path: Path
+) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     clean["HF_HOME"] = str(tmp_path / "hf")
-    program = str(tmp_path / "venv" / "bin" / "almost-data")
+    program = str(environment.with_name("almost-data"))
     for arguments in (["build", "comparisons", "--engine", "fake"], ["verify", "comparisons@0.1.0"]):
         done = subprocess.run(
             [program, *arguments], cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
@@ -58,7 +96,7 @@ def test_a_clean_environment_builds_comparisons_and_datasets_loads_them(wheel: P
         "    print(config, datasets.load_dataset('build/comparisons/0.1.0', config)['train'].num_rows)\n"
     )
     loaded = subprocess.run(
-        [str(python), "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
+        [str(environment), "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
     )
     assert loaded.returncode == 0, loaded.stderr
     configs = [line.split()[0] for line in loaded.stdout.splitlines()]

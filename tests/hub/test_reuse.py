@@ -191,11 +191,12 @@ print(json.dumps([
     assert columns == store.scan("comparisons@1.0.0").collect_schema().names()
 
 
-def test_trl_trains_on_them_by_its_own_command(stranger: Stranger) -> None:
+def test_trl_trains_on_them_by_its_own_script(stranger: Stranger) -> None:
+    """The script that `trl reward` starts, once it has imported all that the script imports."""
     model = save_tiny_reward(stranger.folder / "model")
     arguments = f"--dataset_name {REPO} --model_name_or_path {model} --output_dir trained --max_steps 2"
     how = "--per_device_train_batch_size 2 --use_cpu true --bf16 false --report_to none --save_strategy no"
     how += " --logging_steps 1"
-    printed = stranger.run("-m", "trl.cli.main", "reward", *arguments.split(), *how.split())
+    printed = stranger.run("-m", "trl.scripts.reward", *arguments.split(), *how.split())
     assert "train_loss" in printed
     assert (stranger.folder / "project" / "trained" / "model.safetensors").is_file()

@@ -100,7 +100,7 @@ def talker(store: Store, base: Path, tmp_path_factory: pytest.TempPathFactory) -
         arguments |= {"artifact": "talker@0.1.0"}
         unpinned = running.script("sft", *running.flags(arguments), **environment)
         arguments |= {"dataset": f"someone/talks@{commit}"}
-        done = running.shell("sft", *running.flags(arguments), **environment)
+        done = running.script("sft", *running.flags(arguments), **environment)
     assert done.returncode == 0, done.stderr
     return unpinned, commit
 
