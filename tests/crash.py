@@ -15,6 +15,7 @@ Runs go through a `Server`: one process that has imported everything, and forks 
 
 import contextlib
 import datetime
+import importlib
 import json
 import os
 import resource
@@ -207,14 +208,14 @@ class Done:
 class Server:
     """Runs of the command line, each a process of its own, without the second that imports take."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, module: str = "tests.crash") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.runs = 0
         pipe = subprocess.PIPE
         # One thread of BLAS: what is forked should have no more threads than it must.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash"],
+            [sys.executable, "-m", module],
             cwd=HERE,
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "COLUMNS": "200"},
             stdin=pipe,
@@ -281,19 +282,18 @@ def serve() -> None:
         print(answer, flush=True)
 
 
+IMPORTED_LATE = (
+    *("charset_normalizer", "pandas", "pyarrow.parquet", "rapidfuzz.process", "scipy.sparse.csgraph"),
+    *("almost_data.cli.progress", "almost_data.cli.show", "almost_data.run.build"),
+)
+"""What runs import when they need it."""
+
+
 def _warm() -> None:
     """Import what runs import, and compile the cards. Polars is not used here: it would start its threads."""
-    import charset_normalizer
-    import pandas  # pyarrow does, at its first cast
-    import pyarrow.parquet
-    import rapidfuzz.process
-    import scipy.sparse.csgraph
-
-    from almost_data.cli import progress, show
-    from almost_data.run import build
-
-    modules = (charset_normalizer, pandas, pyarrow.parquet, rapidfuzz, scipy, show, progress, build)
-    assert all(modules) and _session_class()
+    for name in IMPORTED_LATE:
+        importlib.import_module(name)
+    _session_class()
     build_app.resolved_commands()
     templates = card._environment(card.FOLDERS)
     for name in templates.list_templates():
@@ -301,7 +301,7 @@ def _warm() -> None:
 
 
 @cache
-def _session_class() -> type:
+def _session_class() -> Any:
     """Of what sends requests to the Hub: to make one takes as long as a small build."""
     try:
         return type(get_session())

@@ -2,14 +2,10 @@
 
 import json
 import math
-import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +18,11 @@ from almost_data.evals import lm_eval_model
 from almost_data.evals.result import Line, Result
 from almost_data.evals.results import results
 from almost_data.evals.subject import Subject, find
+from almost_data.generation.journal import REPLIES
 from almost_data.generation.journal_file import count
 from almost_data.store.store import Store
+from tests.crash import Server
+from tests.evals import asked
 from tests.evals.known import cli, frame, on_tasks, reward
 from tests.jsonl import jsonl
 from tests.tiny_models import save_tiny
@@ -142,33 +141,11 @@ def test_other_items_or_another_task_file_are_another_evaluation(
     assert len({first.fingerprint, second.fingerprint, third.fingerprint}) == 3
 
 
-CHILD = """
-import json, sys, time
-from lm_eval.models.huggingface import HFLM
-from almost_data.cli.app import main
-from almost_data.evals import lm_eval_model
-lm_eval_model.CHUNK = 20
-log, calls = open(sys.argv[1], "w"), int(sys.argv[2])
-ask, call = HFLM.loglikelihood, HFLM._model_call
-def asked(self, requests, **how):
-    log.write("".join(json.dumps(one.args) + chr(10) for one in requests))
-    log.flush()
-    return ask(self, requests, **how)
-def called(self, *given, **how):
-    global calls
-    calls -= 1
-    while calls < 0:
-        time.sleep(1)
-    return call(self, *given, **how)
-HFLM.loglikelihood, HFLM._model_call = asked, called
-main(sys.argv[3:])
-"""
-"""The command line, which notes what the model is asked, and hangs after so many batches."""
-
-
-def start(log: Path, batches: int, root: Path, *words: str) -> subprocess.Popen[str]:
-    code = ["-c", CHILD, str(log), str(batches), "eval", "lm-eval", "--root", str(root), *words]
-    return subprocess.Popen([sys.executable, *code], stdout=subprocess.PIPE, text=True)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """It has imported the library, which takes most of the time of a run."""
+    with Server(tmp_path_factory.mktemp("runs"), asked.__name__) as server:
+        yield server
 
 
 def kept(root: Path) -> int:
@@ -178,27 +155,24 @@ def kept(root: Path) -> int:
 
 
 @pytest.mark.crash
-def test_killed_and_run_again_no_answer_is_asked_for_twice(tmp_path: Path, tasks: Path) -> None:
+def test_killed_and_run_again_no_answer_is_asked_for_twice(
+    tmp_path: Path, tasks: Path, server: Server
+) -> None:
     folder, root = str(save_tiny(tmp_path / "lm")), tmp_path / "build"
     words = ["--model", folder, "--include", str(tasks), "--tasks", "made_up", "--device", "cpu", "--json"]
-    log = tmp_path / "log"
-    child = start(log, 5, root, *words)
-    try:
-        deadline = time.monotonic() + 600
-        while kept(root) < 20 and time.monotonic() < deadline and child.poll() is None:
-            time.sleep(0.1)
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.communicate()
-    finished = log.read_text().splitlines()[:20]
-    assert kept(root) == 20 and results(Store(root)) == []
-    again = start(log, 1000, root, *words)
-    printed, _ = again.communicate(timeout=600)
-    assert again.returncode == 0
-    batches = log.read_text().splitlines()
-    assert len(batches) == 4 * N - 20 and not set(finished) & set(batches)
+    run, log = ("eval", "lm-eval", "--root", str(root), *words), tmp_path / "log"
+    batches = REPLIES // asked.CHUNK + 1
+    assert server.run(*run, log=str(log), point="asked", at=batches + 1).code == -9
+    kept_answers = kept(root)
+    assert REPLIES <= kept_answers <= batches * asked.CHUNK < 4 * N and results(Store(root)) == []
+    finished = log.read_text().splitlines()[:kept_answers]
+    log.unlink()
+    again = server.run(*run, log=str(log))
+    assert again.code == 0, again.err
+    rest = log.read_text().splitlines()
+    assert len(rest) == 4 * N - kept_answers and not set(finished) & set(rest)
     whole = cli("lm-eval", "--root", str(tmp_path / "other"), *words)
-    resumed, uninterrupted = json.loads(printed), json.loads(whole.stdout)
+    resumed, uninterrupted = json.loads(again.out), json.loads(whole.stdout)
     assert [resumed[key] for key in ("digest", "fingerprint", "lines", "details")] == [
         uninterrupted[key] for key in ("digest", "fingerprint", "lines", "details")
     ]
@@ -206,12 +180,14 @@ def test_killed_and_run_again_no_answer_is_asked_for_twice(tmp_path: Path, tasks
 
 
 @pytest.mark.crash
-def test_two_processes_on_one_journal_end_alike(tmp_path: Path, tasks: Path) -> None:
+def test_two_processes_on_one_journal_end_alike(tmp_path: Path, tasks: Path, server: Server) -> None:
     folder, root = str(save_tiny(tmp_path / "lm")), tmp_path / "build"
     words = ["--model", folder, "--include", str(tasks), "--tasks", "made_up", "--device", "cpu", "--json"]
-    processes = [start(tmp_path / f"log{n}", 1000, root, *words) for n in range(2)]
-    printed = [json.loads(process.communicate(timeout=600)[0]) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+    run = ("eval", "lm-eval", "--root", str(root), *words)
+    runs = [server.start(*run, log=str(tmp_path / f"log{n}")) for n in range(2)]
+    ends = [run.wait() for run in runs]
+    assert [done.code for done in ends] == [0, 0]
+    printed = [json.loads(done.out) for done in ends]
     assert printed[0]["digest"] == printed[1]["digest"] and kept(root) == 4 * N
 
 
@@ -304,7 +280,14 @@ def test_command(tmp_path: Path, tasks: Path) -> None:
 
 
 @pytest.mark.crash
-def test_a_benchmark_that_cannot_be_fetched_is_one_line(tmp_path: Path) -> None:
+def test_a_benchmark_that_cannot_be_fetched_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.tasks.manager import TaskIndex
+
+    # Of the library's own tasks this one alone: to read all takes half a minute.
+    files = staticmethod(lambda folder: folder.glob("lambada/lambada_openai.yaml"))
+    monkeypatch.setattr(TaskIndex, "_iter_yaml_files", files)
     folder = str(save_tiny(tmp_path / "lm"))
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
