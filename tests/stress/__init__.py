@@ -90,7 +90,11 @@ VERBS = (
     Verb("journal --prune", ("journal", "--prune")),
     Verb("rm", ("rm", "comparisons@0.1.0", "--yes"), codes_again=(0, 2)),
     Verb("export", ("export", "comparisons@0.1.0", "-o", "{at}/out/rows.jsonl")),
-    Verb("export --to", ("export", "comparisons@0.1.0", "--to", "verl", "-o", "{at}/out/verl")),
+    Verb(
+        "export --to",
+        ("export", "comparisons@0.1.0", "--to", "verl", "-o", "{at}/out/verl"),
+        codes_again=(0, 2),  # a folder that is whole is not written again
+    ),
     Verb("view -o", ("view", "comparisons@0.1.0", "-o", "{at}/out/page.html")),
     Verb("eval", ("eval", "preference", "--model", "baseline:longest", "--dataset", "comparisons@0.1.0")),
 )
