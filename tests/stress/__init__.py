@@ -258,7 +258,10 @@ def _prepare(server: Server, at: Path) -> None:
     questions = [f"What is number {number} good for, and who says so?" for number in range(12)]
     (at / "queries.txt").write_text("\n".join(questions))
     replies = [
-        {"good": f"Many things, and all of them say so: {text}", "poor": f"None: {text}"}
+        {
+            "good": f"Many things, and all of them say so: {text}",
+            "poor": f"None that anybody knows of, I am afraid: {text}",
+        }
         for text in questions
     ]
     rows = [{"prompt": text} | reply for text, reply in zip(questions, replies, strict=True)]
