@@ -35,12 +35,14 @@ IMAGES = {
 """Columns of what is no text, and belongs to the prompt."""
 _JSON_START = re.compile(r"\s*(?:\[\s*\{|\{'(?:role|from|content|value)':)")
 """How a list of turns begins in JSON, or a turn as Python prints it; one object of JSON may be a reply."""
-_WRITTEN_TURN = re.compile(r'\s*\{\s*"(?:role|from|content|value|text|messages)"\s*:')
+_JSON_VALUE = re.compile(r"""\s*["{\[]""")
 _JSON_TURNS = re.compile(r"""\s*\[?\s*\{\s*["'](role|from|content|value)["']\s*:""")
 _TURN_KEYS = [re.compile(rf"""["']({names})["']\s*:""") for names in ("role|from", "content|value|text")]
 HEAD = 1_000
 """Characters in which a list of turns shows the keys of a turn."""
 _ROLE_KEYS, _TEXT_KEYS = frozenset(("role", "from")), frozenset(("content", "value", "text"))
+TEXT_PARTS = ("text", "input_text", "output_text")
+"""Types of the parts of a content that are text."""
 TURN_KEYS = frozenset(("role", "from", "messages"))
 """What an object that is a turn, or that holds turns, has."""
 
@@ -114,13 +116,33 @@ def _json_turns(text: str) -> Any:
 
 
 def is_written_turn(text: str) -> bool:
-    """Whether a text is a turn, or a request, as a JSON object; where most are, no reply shows one."""
-    if not _WRITTEN_TURN.match(text):
+    """Whether a text is JSON of a turn, its content, a request or a server's answer, also as JSON in JSON.
+
+    Where most texts of a column are, no reply shows one.
+    """
+    return _JSON_VALUE.match(text) is not None and _is_turn_value(_decoded(text))
+
+
+def _is_turn_value(value: Any) -> bool:
+    if isinstance(value, str):
+        return _JSON_START.match(value) is not None or is_written_turn(value)
+    if isinstance(value, list):
+        return any(_is_text_part(item) or (isinstance(item, list) and _is_dialogue(item)) for item in value)
+    if not isinstance(value, dict):
         return False
-    value = _decoded(text)
-    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+    if any(isinstance(value.get(name), list) for name in ("messages", "choices")):
         return True
+    if len(value) == 1:
+        return all(name in _TEXT_KEYS and isinstance(text, str) for name, text in value.items())
     return _looks_like_a_turn(value) and str(value.get("role", value.get("from"))).lower() in ROLES
+
+
+def _is_text_part(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("type") in TEXT_PARTS and isinstance(value.get("text"), str)
+
+
+def _is_dialogue(value: list[Any]) -> bool:
+    return bool(value) and all(map(_looks_like_a_turn, value))
 
 
 def _looks_like_a_turn(value: Any) -> bool:
@@ -319,8 +341,8 @@ def _text(content: Any) -> str:
     for part in content:
         if isinstance(part, str):
             parts.append(part)
-        elif isinstance(part, dict) and part.get("type", "text") in ("text", "input_text", "output_text"):
-            parts.append(_text(part.get("text", "")))
+        elif isinstance(part, dict) and part.get("type", "text") in TEXT_PARTS:
+            parts.append(_text(part.get("text")))
         else:
             raise Unusable("not_text", "a turn has a part that is not text, such as an image")
     return "".join(parts)

@@ -208,10 +208,13 @@ FIX = (
 def _check_repeats(layout: Layout, rows: Sequence[Cells], source: str) -> None:
     """Raise InputError for a side that mostly repeats the prompt before its reply."""
     prompt = next((name for name in layout.columns if name in PROMPT_COLUMNS), None)
-    if prompt and layout.columns.keys() >= {*SIDES}:
+    if prompt:
         named = "" if layout.columns[prompt] is is_hh else f"prompt={prompt},"  # whole dialogues hold it
-        setting = f"import.columns {named}chosen=chosen,rejected=rejected"
-        check_repeats(rows, prompt, SIDES, source, setting)
+        names = [name if name in layout.columns else "NAME" for name in SIDES]
+        setting = f"import.columns {named}chosen={names[0]},rejected={names[1]}"
+        are_texts = [name for name, test in layout.columns.items() if test in (text, side)]
+        replies = [name for name in are_texts if name not in PROMPT_COLUMNS]
+        check_repeats(rows, prompt, replies, source, setting)
 
 
 def _check_labels(layout: Layout, rows: Sequence[Cells], source: str) -> None:
@@ -283,7 +286,7 @@ def _near_miss(rows: Sequence[Cells]) -> str:
 def _unjudged(rows: Sequence[Cells], columns: Sequence[str]) -> str:
     """Where to go with answers that nobody compared: one a row, or a column for each model."""
     names = set(columns)
-    has_side = any(name.strip().lower() in SIDES for name in columns)
+    has_side = any(side in name.lower() for name in columns for side in SIDES)
     if has_side:
         return ""
     if dialogues := names & {*CONVERSATIONS}:

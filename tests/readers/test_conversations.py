@@ -41,6 +41,18 @@ def test_text_that_is_one_json_object_is_a_reply(role: str) -> None:
     assert read_turns(text) is None and read_reply(text, PROMPT).reply == text
 
 
+@pytest.mark.parametrize(
+    "part", [{}, {"answer": "a"}, {"content": "a"}, {"type": "text"}, {"type": "text", "text": None}]
+)
+def test_a_part_without_text_is_no_empty_text(part: Row) -> None:
+    """Arena-Hard's `{"answer": ...}`, and text under a key that is not read."""
+    assert read_turns([user("") | {"content": [{"type": "text", "text": "b"}]}]) == (user("b"),)
+    for content in (part, [{"type": "text", "text": "b"}, part]):
+        with pytest.raises(Unusable) as error:
+            read_turns([{"role": "user", "content": content}])
+        assert error.value.reason == "not_text"
+
+
 def test_earlier_turns_follow_a_system_turn_and_no_system_turn_stands_elsewhere() -> None:
     system = {"role": "system", "content": "Be brief."}
     roles = ["system", "user", "assistant", "user"]

@@ -308,7 +308,10 @@ def test_the_refusal_says_what_is_wrong_with_usual_columns(row: Row, reason: str
 def test_answers_without_a_preference_are_sent_to_the_import_of_responses(row: Row, hint: str) -> None:
     with pytest.raises(InputError, match=rf"{hint}.*: `import responses FILE --ladder "):
         detect([row], "file.jsonl", list(row))
-    for judged in ({"prompt": "q", "chosen": "a"}, {"prompt": "q", "id": "x1", "kind": "y"}):
+    for judged in (
+        *({"prompt": "q", "chosen": "a"}, {"prompt": "q", "id": "x1", "kind": "y"}),
+        {"prompt": "q", "best_chosen": "No, a leaf.", "rejected_text": "It is."},
+    ):
         with pytest.raises(InputError) as error:
             detect([judged], "file.jsonl", list(judged))
         assert "import responses" not in str(error.value)
@@ -623,6 +626,22 @@ def test_replies_that_repeat_the_prompt_behind_a_label_are_no_replies() -> None:
         assert detect([row], "rows", list(row)).name == "trl"
 
 
+@pytest.mark.parametrize(
+    "layout",
+    [layout for layout in LAYOUTS if layout.name in ("kto", "helpsteer", "argilla", "arena-text")],
+    ids=lambda layout: layout.name,
+)
+def test_replies_of_any_layout_that_repeat_the_prompt_are_no_replies(layout: Layout) -> None:
+    prompt = next(name for name in layout.columns if name in PROMPT_COLUMNS)
+    texts = ("No, a leaf.", "Yes.")
+    rows = [
+        {name: f"Is tea a fruit? {value}" if value in texts else value for name, value in row.items()}
+        for row in example_rows(layout)
+    ]
+    with pytest.raises(InputError, match=rf" begins with the text of {prompt}: .*chosen=NAME,rejected=NAME"):
+        detect(rows, "rows", list(rows[0]))
+
+
 def test_turns_after_a_reply_to_a_dialogue_of_hh_are_a_reason() -> None:
     row = ROW | {"prompt": hh([user("q")]) + "\n\nAssistant:"}
     later = row | {"chosen": "a\n\nHuman: And?\n\nAssistant: So."}
@@ -646,16 +665,30 @@ def test_earlier_turns_in_a_column_of_their_own_are_not_lost() -> None:
 
 
 def test_turns_as_json_objects_are_no_replies_where_most_of_them_are() -> None:
-    of_text = ROW | {side: json.dumps({"role": "gpt", "text": side}) for side in ("chosen", "rejected")}
-    turn = ROW | {side: json.dumps(assistant(side)) for side in ("chosen", "rejected")}
-    for row in (turn, of_text):
+    forms: list[Callable[[str], Any]] = [
+        assistant,
+        lambda text: {"role": "gpt", "text": text},
+        lambda text: {"content": text},
+        lambda text: [{"type": "text", "text": text}],
+        lambda text: {"choices": [{"message": assistant(text)}]},
+        lambda text: [[assistant(text)]],
+        lambda text: json.dumps([assistant(text)]),
+    ]
+    forms_of_sides = [
+        ROW | {name: json.dumps(form(name)) for name in ("chosen", "rejected")} for form in forms
+    ]
+    turn = forms_of_sides[0]
+    for row in forms_of_sides:
         with pytest.raises(InputError, match=r"chosen holds lists of texts, or turns as text: .*import\.col"):
             detect([row, row, ROW], "rows", list(ROW))
     assert pairs_of(detect([turn, ROW], "rows", list(ROW)), [turn])[0][0].chosen == turn["chosen"]
     request = ROW | {"prompt": json.dumps({"messages": [user("q")]})}
     with pytest.raises(InputError, match="prompt holds lists of texts, or turns as text"):
         detect([request], "rows", list(ROW))
-    for reply in ('{"role": "engineer", "content": "a"}', '{"role": "user"}', '{"content": ', "{}"):
+    for reply in (
+        *('{"role": "engineer", "content": "a"}', '{"role": "user"}', '{"content": ', "{}", '"a"', "[[1]]"),
+        *('{"text": "a", "answer": "b"}', '[{"type": "bird", "text": "a"}]', '{"choices": 2}', "[[]]"),
+    ):
         assert detect([ROW | {"chosen": reply}], "rows", list(ROW)).name == "trl"
 
 
