@@ -176,8 +176,9 @@ def read_prompt(value: Any, system: Any = None, history: Any = None) -> Messages
     if isinstance(history, str) and (earlier_turns := decode_list(history)) is not None:
         history = earlier_turns
     if history:
-        head = 1 if turns[:1] and turns[0]["role"] == "system" else 0
-        turns = (*turns[:head], *_history(history), *turns[head:])
+        head, earlier = (1 if turns[:1] and turns[0]["role"] == "system" else 0), _history(history)
+        if stripped(turns[head:][: len(earlier)]) != stripped(earlier):  # else the prompt has them itself
+            turns = (*turns[:head], *earlier, *turns[head:])
     if system and (system_turn := _system_turn(system)) not in turns:
         if turns[:1] and turns[0]["role"] == "system":
             raise Unusable("prompts_differ", "the column of the system text and the system turn differ")
@@ -186,6 +187,8 @@ def read_prompt(value: Any, system: Any = None, history: Any = None) -> Messages
 
 
 def _system_turn(system: Any) -> Message:
+    if isinstance(system, str) and is_written_turn(system):
+        raise Unusable("unreadable_system")
     try:
         return {"role": "system", "content": _text(system)}
     except Unusable:
@@ -193,7 +196,7 @@ def _system_turn(system: Any) -> Message:
 
 
 def check_images(row: Mapping[str, Any]) -> None:
-    """Raise Unusable for a row with an image, which its text may need."""
+    """Raise Unusable for a row, a turn or a part with an image, which its text may need."""
     if not IMAGES.isdisjoint(row) and any(row.get(name) for name in IMAGES):
         raise Unusable("image")
 
@@ -304,6 +307,7 @@ def _message(turn: Any) -> Message:
         raise Unusable("not_text", "a turn is not an object of role and content")
     role = _sole_value(turn, "unknown_role", "role", "from")
     role = role.lower() if isinstance(role, str) else ""
+    check_images(turn)
     if role in TOOL_ROLES or any(turn.get(name) for name in TOOL_CALLS):
         raise Unusable("tool_turn")
     if role not in ROLES:
@@ -342,6 +346,7 @@ def _text(content: Any) -> str:
         if isinstance(part, str):
             parts.append(part)
         elif isinstance(part, dict) and part.get("type", "text") in TEXT_PARTS:
+            check_images(part)
             parts.append(_text(part.get("text")))
         else:
             raise Unusable("not_text", "a turn has a part that is not text, such as an image")

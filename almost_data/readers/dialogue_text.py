@@ -12,17 +12,19 @@ from .reasons import Unusable
 
 _ROLES = {"Human": "user", "User": "user", "Assistant": "assistant"}
 _HH_ROLES = ("Human:", "Assistant:")
+_REPLY_LABELS = (*_HH_ROLES, "ASSISTANT:", "### Assistant:", "### Response:")
+"""How a reply begins that has the label of its turn."""
 _HH_START = re.compile(r"\s*Human:")
 _HH_REPLY = re.compile(r"(\r\n\r\n|\n\n|\r\n|\n|\r)[ \t]*Assistant:")
 _STEER_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
 _TOKEN = r"<[|｜][^\s<>|｜]{1,40}[|｜]>"
 _LINE_START = rf"(?:^|\n)[ \t]*(?:(?:<s>|<bos>|\[gMASK\]|<sop>|{_TOKEN})[ \t]*)*"
-_MARKS = ("<", "[|", "[INST]", "[SYSTEM_PROMPT]")
+_MARKS = ("<", "[|", "[INST]", "[SYSTEM_PROMPT]", "[AVAILABLE_TOOLS]")
 """One of which every mark of a chat template has."""
 _ROLE = "(?:system|developer|user|human|prompter|assistant|bot|ai)"
 _TEMPLATE_TURN = re.compile(
     rf"{_LINE_START}(?:{_TOKEN}(?i:{_ROLE})(?:\n|{_TOKEN}|\Z)|<[|｜](?:im_)?(?i:{_ROLE})(?:_TOKEN)?[|｜]>"
-    rf"|\[\|(?i:{_ROLE})\|\]|\[SYSTEM_PROMPT\]|<(?i:{_ROLE})>:"
+    rf"|\[\|(?i:{_ROLE})\|\]|\[(?:SYSTEM_PROMPT|AVAILABLE_TOOLS)\]|<<SYS>>|<(?i:{_ROLE})>:"
     r"|<start_of_turn>(?:user|model)\n|<extra_id_[01]>(?:System|User|Assistant)\n)"
 )
 """A turn as chat templates write it: a role between special tokens, or in one."""
@@ -39,12 +41,13 @@ _OPEN_TURN = re.compile(
 )
 """The end of a prompt that was written for a model to continue."""
 _TRANSCRIPT_START = re.compile(
-    r"\s*(?:(?:### ?|GPT4 Correct |\*\*)?(?i:human|user|人类|人間|用户|ユーザー)(?:\*\*)?[:：]"
-    r"|A chat between a (?:curious )?(?:human|user) |BEGINNING OF CONVERSATION: USER:)"
+    r"\s*(?:(?:### ?|GPT4 Correct |\*\*|\[)?(?i:human|user|人类|人間|用户|ユーザー)(?:\*\*|\])?[:：]"
+    r"|A chat between a (?:curious )?(?:human|user) |BEGINNING OF CONVERSATION: USER:|<(?i:human|user)>)"
 )
 _TRANSCRIPT_REPLY = re.compile(
-    r"(?:[\r\n][ \t]*(?:\*\*)?|### ?|GPT4 Correct )(?i:assistant|ai|bot|助手|アシスタント)(?:\*\*)?[:：]"
-    r"|[ >]ASSISTANT:"
+    r"(?:[\r\n][ \t]*(?:\*\*|\[)?|### ?|GPT4 Correct )"
+    r"(?i:assistant|ai|bot|助手|アシスタント)(?:\*\*|\])?[:：]"
+    r"|[ >]ASSISTANT:|<(?i:assistant)>"
 )
 """The turns of a transcript, as `User:` and `Assistant:`; in Guanaco and Vicuna they stand within a line."""
 _ALPACA_TURNS = ("### Instruction:\n", "\n### Response:")
@@ -122,7 +125,7 @@ def check_text(text: str) -> str:
 def check_reply(text: str) -> str:
     """The text, unless it begins as a dialogue; an answer may show one further down. Raises Unusable."""
     start = text.lstrip()
-    if start.startswith(_HH_ROLES) or _is_template(start, re.Pattern.match):
+    if start.startswith(_REPLY_LABELS) or _is_template(start, re.Pattern.match):
         raise Unusable("template_text")
     return text
 

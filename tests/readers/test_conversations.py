@@ -53,6 +53,38 @@ def test_a_part_without_text_is_no_empty_text(part: Row) -> None:
         assert error.value.reason == "not_text"
 
 
+@pytest.mark.parametrize("key", ["image", "images", "image_url", "audio"])
+def test_an_image_within_a_turn_or_a_part_is_a_reason(key: str) -> None:
+    for image, is_refused in (("x.png", True), (None, False), ([], False)):
+        turn = user("a") | {key: image}
+        part = user("") | {"content": [{"type": "text", "text": "a", key: image}]}
+        for prompt in ([turn], [part]):
+            if not is_refused:
+                assert read_prompt(prompt) == (user("a"),)
+                continue
+            with pytest.raises(Unusable) as error:
+                read_prompt(prompt)
+            assert error.value.reason == "image"
+
+
+def test_earlier_turns_that_the_prompt_has_itself_are_not_written_twice() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    turns = (user("a"), assistant("b "), user("c"))
+    for head in ((), (system,)):
+        assert read_prompt([*head, *turns], None, [["a", "b"]]) == (*head, *turns)
+    assert len(read_prompt(turns, None, [["a", "d"]])) == 5
+
+
+@pytest.mark.parametrize(
+    "system", ['{"role": "system", "content": "a"}', '[{"type": "text", "text": "a"}]', '{"text": "a"}']
+)
+def test_a_system_text_that_is_a_turn_as_json_is_no_text(system: str) -> None:
+    with pytest.raises(Unusable) as error:
+        read_prompt("q", system)
+    assert error.value.reason == "unreadable_system"
+    assert read_prompt("q", '{"a": 1}')[0]["content"] == '{"a": 1}'
+
+
 def test_earlier_turns_follow_a_system_turn_and_no_system_turn_stands_elsewhere() -> None:
     system = {"role": "system", "content": "Be brief."}
     roles = ["system", "user", "assistant", "user"]

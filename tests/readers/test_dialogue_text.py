@@ -62,9 +62,19 @@ TEMPLATES = (
     "<human>: Why?\n<bot>:",
     "Why?<|im_end|>\n<|im_start|>assistant",
     "Why?\n<think>\n",
+    "[AVAILABLE_TOOLS] [] [/AVAILABLE_TOOLS][INST] Why? [/INST]",
+    "<<SYS>>\nBe brief.\n<</SYS>>\n\nWhy?",
+    "[USER]: Why?\n[ASSISTANT]: Because.\n[USER]: And then?",
+    "<user>Why?</user>\n<assistant>Because.</assistant>\n<user>And then?</user>",
     "[SYSTEM_PROMPT] Be brief.[/SYSTEM_PROMPT][INST] Why?[/INST]",
     "\n\n人类：Why?\n\n助手：",
     "人間: Why?\nアシスタント: Because.\n人間: And then?",
+)
+
+
+LABELS = (
+    *("Assistant: Because.", "Human: Why?", "ASSISTANT: Because.", "### Response:\nBecause."),
+    "### Assistant: Because.",
 )
 
 
@@ -75,7 +85,7 @@ def test_a_dialogue_as_text_is_no_turn(text: str) -> None:
     assert error.value.reason == "template_text"
 
 
-@pytest.mark.parametrize("text", [*TEMPLATES[:6], TEMPLATES[7], "Assistant: Because.", "Human: Why?"])
+@pytest.mark.parametrize("text", [*TEMPLATES[:6], TEMPLATES[7], *LABELS])
 def test_a_reply_that_begins_as_a_dialogue_is_no_reply_and_one_that_shows_it_is(text: str) -> None:
     with pytest.raises(Unusable) as error:
         read_reply(f"\n{text}", PROMPT)
