@@ -61,6 +61,8 @@ from .row_readers import read_hh_pair, read_hh_replies
 
 ORIGINS = ("source", "dataset", "subset")
 """Columns that say where a row comes from."""
+MODEL_COLUMNS = ("model_a", "model_b", "model_1", "model_2")
+"""Columns that name the models of two replies."""
 _SIDE_COLUMNS = {pattern.format(side) for pattern in (*SCORES, *MODELS) for side in SIDES}
 COLUMNS = frozenset(
     {name for layout in LAYOUTS for name in (*layout.columns, *layout.optional, *layout.foreign)}
@@ -187,6 +189,7 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
         raise InputError(f"{source}: {column} holds lists of texts, or turns as text: {fix}")
     if len(fitting) == 1:
         [layout] = fitting
+        _check_references(layout, rows, source, columns)
         _check_repeats(layout, rows, source)
         _check_labels(layout, rows, source)
         return layout
@@ -203,6 +206,21 @@ FIX = (
     "name the columns of the prompt, the better and the worse reply: import.columns "
     "prompt=NAME,chosen=NAME,rejected=NAME"
 )
+
+
+def _check_references(layout: Layout, rows: Sequence[Cells], source: str, columns: Sequence[str]) -> None:
+    """Raise InputError where most of `chosen` name a model, a column or its last word, and are no replies."""
+    if "chosen" not in layout.columns:
+        return
+    others = [name.lower() for name in columns if name not in SIDES]
+    names = {*others, *(name.rpartition("_")[2] for name in others)}
+    values = [(row, row["chosen"].strip()) for row in rows if isinstance(row.get("chosen"), str)]
+    are_names = [
+        value.lower() in names or value in [row.get(name) for name in MODEL_COLUMNS] for row, value in values
+    ]
+    if 2 * sum(are_names) > len(values):
+        problem = "chosen names a column or a model, and is no reply"
+        raise InputError(f"{source}: {problem}: write rows with prompt, and the texts as chosen and rejected")
 
 
 def _check_repeats(layout: Layout, rows: Sequence[Cells], source: str) -> None:

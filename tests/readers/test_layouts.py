@@ -614,6 +614,24 @@ def test_replies_that_repeat_the_prompt_are_no_replies_where_most_of_them_do() -
     assert pairs_of(by_columns({name: name for name in ROW}), [repeated])[0] == good
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"A": "No, a leaf.", "B": "Yes.", "chosen": "A", "rejected": "B"},
+        {"response_a": "No, a leaf.", "response_b": "Yes.", "chosen": "response_a", "rejected": "response_b"},
+        {"response_a": "No, a leaf.", "response_b": "Yes.", "chosen": "a", "rejected": "b"},
+        {"answer_1": "No, a leaf.", "answer_2": "Yes.", "chosen": "1", "rejected": "2"},
+        {"model_a": "large", "model_b": "small", "text": "No.", "chosen": "large", "rejected": "small"},
+    ],
+)
+def test_a_chosen_that_names_a_column_or_a_model_is_no_reply(row: Row) -> None:
+    row = {"prompt": "Is tea a fruit?", **row}
+    reply = ROW | {"chosen": "No, a leaf."}
+    with pytest.raises(InputError, match=r"^rows: chosen names a column or a model, and is no reply: write"):
+        detect([row, row, reply], "rows", list(row))
+    assert detect([row, reply], "rows", list(row)).name == "trl"
+
+
 def test_replies_that_repeat_the_prompt_behind_a_label_are_no_replies() -> None:
     prompt = "Why is the tea of China green?"
     for form in ("User: {}\nAssistant: {}", "### Instruction:\n{}\n\n### Response:\n{}", "Q: {}\nA: {}"):
