@@ -50,6 +50,7 @@ class Clean:
 def build_clean(server: Server, folder: Path) -> Clean:
     folder.mkdir(parents=True, exist_ok=True)
     root, log, passes = folder / "build", folder / "log", folder / "passes"
+    server.run("list", "--root", str(root))  # which waits until the server has imported everything
     start = time.monotonic()
     done = server.run(*BUILD, "--root", str(root), log=str(log), counts=str(passes))
     seconds = time.monotonic() - start
