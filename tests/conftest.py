@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Read when huggingface_hub is imported: uploads by LFS, over HTTP.
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+# Read when Ray starts: a worker for each core at once, before any is wanted, costs seconds.
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 
 
 # Nothing that collection imports is garbage: the collector runs from `pytest_collection_finish` on.
