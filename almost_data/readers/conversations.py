@@ -307,7 +307,8 @@ def _message(turn: Any) -> Message:
         raise Unusable("not_text", "a turn is not an object of role and content")
     role = _sole_value(turn, "unknown_role", "role", "from")
     role = role.lower() if isinstance(role, str) else ""
-    check_images(turn)
+    if len(turn) > 2:  # most turns have a role and a text only
+        check_images(turn)
     if role in TOOL_ROLES or any(turn.get(name) for name in TOOL_CALLS):
         raise Unusable("tool_turn")
     if role not in ROLES:
