@@ -30,4 +30,4 @@ def viewer(ref: str, row: str) -> None:
 
 
 if __name__ == "__main__":
-    viewer("comparisons@0.1.0", "47a17a6266c6734b-3851008fcb052988")
+    viewer("comparisons@0.1.0", "5d188ea6e180e64c-f98c5f51c90236f0")

@@ -233,15 +233,19 @@ def ends_in_loop(text: str) -> bool:
 
 
 _SMALL_WORDS = {
-    "English": "the|and|of|to|with|that|this|you|what|how|are|for|it",
-    "German": "der|die|das|und|nicht|ein|eine|wie|für|auf|ich|ist|mit",
-    "French": "le|les|des|une|pour|dans|est|avec|qui|sur|vous|et",
-    "Spanish": "el|los|las|una|por|para|cómo|qué|del|que|es|un",
-    "Italian": "il|gli|della|che|sono|per|non|una|di|è|come",
-    "Portuguese": "os|uma|não|com|para|em|do|da|você|é|que",
-    "Dutch": "het|een|van|niet|voor|met|zijn|wat|hoe|en",
+    "English": "an|the|and|or|of|to|on|from|for|with|that|this|it|is|are|was|be|have|has|do|does|can|could|"
+    "should|would|will|not|if|me|my|you|your|what|how|why|who|when|where|which",
+    "German": "der|die|das|den|dem|und|oder|nicht|ein|eine|einen|einer|von|zu|für|auf|im|bei|mit|ist|sind|"
+    "kann|man|ich|sie|es|auch|wie|was|warum|wer|wo|wenn",
+    "French": "le|la|les|de|du|des|un|une|et|ou|pour|dans|sur|avec|est|sont|ne|pas|ce|que|qui|quoi|je|vous|"
+    "il|comment|pourquoi",
+    "Spanish": "el|la|los|las|de|del|un|una|en|por|para|con|es|son|no|se|lo|que|qué|cómo|mi|tu|su",
+    "Italian": "il|lo|la|gli|di|del|della|un|una|in|per|con|è|sono|non|si|che|come|perché|cosa|mi",
+    "Portuguese": "os|as|de|do|da|um|uma|em|no|na|por|para|com|é|são|não|se|que|como|você",
+    "Dutch": "de|het|een|en|van|in|op|voor|met|is|zijn|niet|dat|die|wat|hoe|waarom|ik|je|kan|ook|maar",
 }
-"""Words that most sentences of a language have some of."""
+"""Words that most sentences of a language have some of; a word may be of several. No single plain letters,
+which are also variables."""
 _NAMES_A_LANGUAGE = (
     r"(?i)\btranslat|übersetz|\btradu|vertaal|翻译|翻訳|перевед|\b(english|german|french|spanish|italian|"
     r"portuguese|dutch|chinese|mandarin|japanese|korean|russian|arabic|hindi|greek|hebrew|thai|latin)\b|语|語"
@@ -258,12 +262,13 @@ def _is_other_language(rows: pl.DataFrame) -> pl.Series:
     is_ascii = pl.all_horizontal(column.str.len_bytes() == column.str.len_chars() for column in _TEXTS)
     by_script = texts.filter(~is_ascii).filter(_is_other_script())
     heads = texts.with_columns(column.str.head(_HEAD) for column in _TEXTS)
-    # The prompt has small words of a language that the response lacks, and the response is of another.
+    # The prompt has small words of a language that the response lacks. The response is of another language,
+    # of which the prompt has no word: a short English question has a word or two that are Portuguese, too.
     languages = [
         (_small_words("prompt", words), _small_words("response", words)) for words in _SMALL_WORDS.values()
     ]
     lacking = pl.concat(
-        heads.filter(in_prompt > 0).filter(in_response <= 1) for in_prompt, in_response in languages
+        heads.filter(in_prompt >= 2).filter(in_response <= 1) for in_prompt, in_response in languages
     )
     is_foreign = [(in_prompt == 0) & (in_response >= 6) for in_prompt, in_response in languages]
     by_words = lacking.unique("index").filter(pl.any_horizontal(is_foreign))
@@ -275,7 +280,9 @@ _TEXTS = (pl.col("prompt"), pl.col("response"))
 
 
 def _small_words(column: str, words: str) -> pl.Expr:
-    return pl.col(column).str.count_matches(rf"(?i)\b({words})\b")
+    return pl.col(column).str.count_matches(
+        rf"(?i)(?:^|[^\w/.-])(?:{words})\b"
+    )  # not of an address or a path
 
 
 def _is_other_script() -> pl.Expr:

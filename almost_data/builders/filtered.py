@@ -219,6 +219,7 @@ def _pins(config: FilteredConfig, generator: Generator) -> dict[str, Any]:
 BUILDER = Builder(
     name="filtered",
     doc="Comparisons that exist, imported, built or pulled, after filters.",
+    logic_version=2,
     config=FilteredConfig,
     tables=_tables(list(COLUMNS)),
     parents=("comparisons",),

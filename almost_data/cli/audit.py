@@ -15,6 +15,7 @@ from ..run.audit import AuditOptions
 from ..run.audit import audit as run_audit
 from ..store.store import Store
 from .console import console, grid, print_cropped, print_json, print_line, print_markdown, print_prose, text
+from .ending import end
 from .options import ROOT, Json, Markdown, Reading, Root, root_flag
 from .progress import progress_bars
 
@@ -61,13 +62,10 @@ def audit(
         if is_text:
             print_line(f"written: {out}")
     limits = result["thresholds"]
-    broken = [limit for limit in limits if not limit["holds"]]
-    for limit in broken if is_text else ():
-        print_line(f"threshold broken: {_compared(limit)}", "bold red")
-    if is_text and limits and not broken:
+    if broken := [limit for limit in limits if not limit["holds"]]:
+        end(1, f"thresholds broken: {'; '.join(map(_compared, broken))}")
+    if is_text and limits:
         print_line(f"all thresholds hold: {'; '.join(map(_compared, limits))}", "green")
-    if broken:
-        raise SystemExit(1)
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -151,7 +151,8 @@ def build(builder: Builder, options: Any, name: str) -> None:
     for step in plan.steps:
         if step.action == "reuse":
             _print_unused_filters(step.manifest, run)
-    _print_other_parents(plan, run.store)
+    if not sources:
+        _print_other_parents(plan, run.store)
     if options.dry_run:
         summary.plan(plan, run)
         return

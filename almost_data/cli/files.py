@@ -78,6 +78,8 @@ def rm(
     for ref in refs:
         if "@" not in ref:
             raise InputError(f"{ref}: name the version to delete, such as {store.resolve(ref)}")
+        if not store.has(ref) and any(build.name == ref for build in status(store.journal)):
+            raise InputError(f"{ref} is unfinished: journal --prune --unfinished deletes its replies")
     removal = plan(store, refs)
     names, size = ", ".join(dict.fromkeys(refs)), byte_size(removal.bytes)
     for question in removal.unchecked:

@@ -22,6 +22,7 @@ from .conditions import largest, matching
 
 ANY = "any"
 """The reason that stands for every reason."""
+PAIR_IDS = ("chosen_reply_id", "rejected_reply_id")
 _GROUPED = {"query_id", "responder", "response"}
 """Columns of responses that are shown beside the others of their query."""
 _PLACE = "__place"
@@ -247,9 +248,11 @@ def _with_id(artifacts: Artifacts, manifest: Manifest, id: str) -> pl.LazyFrame:
         table = manifest.table(config)
         ids = [column.name for column in table.columns if column.name.endswith("_id")]
         key = pl.concat_str([pl.col(name).cast(pl.String) for name in table.key], separator=" ")
-        # A comparison's id is made of the ids of its replies.
+        # A comparison's id is made of the ids of its replies; a dropped one has these only.
+        pairs = [pl.concat_str(PAIR_IDS, separator="-")] if {*PAIR_IDS} <= {*ids} else []
         has_id = pl.any_horizontal(
-            key == id, *(pl.col(name).eq(id) | pl.col(name).str.split("-").list.contains(id) for name in ids)
+            *(value == id for value in (key, *pairs, *map(pl.col, ids))),
+            *(pl.col(name).str.split("-").list.contains(id) for name in ids),
         )
         rows = with_texts(artifacts, manifest, config).filter(has_id).collect(engine="streaming")
         # Kept sides are messages, and dropped ones texts that were looked up.

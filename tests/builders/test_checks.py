@@ -115,6 +115,42 @@ def test_chat_keeps_good_answers_and_drops_bad_ones_for_the_right_reason() -> No
     assert wrong == []
 
 
+ENGLISH = "It is a good question, and the answer is that you should look for it in a book about the sea."
+SPANISH = (
+    "Es una buena pregunta, y la respuesta es que debes guardarlo en un lugar fresco con un poco de agua."
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reply", "reason"),
+    [
+        *(
+            (prompt, ENGLISH, None)
+            for prompt in (
+                *("Why do cats purr?", "Do fish sleep?", "Where do babies come from?", "Come dine with me?"),
+                *("Die Hard: who is in it?", "Is per capita income en route?", "Do as I do: what next?"),
+                "Name three fruits.",
+            )
+        ),
+        ("How do I store salt?", SPANISH, "other_language"),
+        ("How do I store salt?", ENGLISH, None),
+        ("¿Cómo guardo la sal en casa?", ENGLISH, "other_language"),
+        ("¿Cómo guardo la sal en casa?", SPANISH, None),
+        ("Warum ist der Himmel blau?", ENGLISH, "other_language"),
+        ("Give me useful links for this.", "https://example.org/en/latest/ " * 8, None),
+        (
+            "Solve the equation for me, and show all of it.",
+            "$e^a = o + e$, so $a = y$, e, o, a, e, o, a.",
+            None,
+        ),
+    ],
+)
+def test_a_short_question_is_of_the_language_of_its_words(
+    prompt: str, reply: str, reason: str | None
+) -> None:
+    assert reasons(("other_language",), [(prompt, reply)]) == [reason]
+
+
 def test_a_loop_is_what_the_expression_says() -> None:
     expression = re.compile(r"(.{3,200}?)\1{3,}\W*$", re.DOTALL)
     rng = random.Random(1)

@@ -426,8 +426,9 @@ def test_a_parent_that_exists_is_named_where_another_one_is_built(fake_store: St
     line = f"comparisons@0.9.0 does not exist, and is built first: {use}"
     assert line in cli("build", "filtered", *words, "--root", str(fake_store.root)).stdout.splitlines()
     assert "--from" not in cli("build", "filtered", *words, "--root", str(tmp_path / "new")).stdout
-    words = ("--from", "comparisons@0.1.0", *words, "--root", str(fake_store.root))
-    assert "is built first" not in cli("build", "filtered", *words).stdout
+    words = (*words, "--root", str(fake_store.root))
+    assert "is built first" not in cli("build", "filtered", "--from", "comparisons@0.1.0", *words).stdout
+    assert "is built first" not in cli("build", "comparisons", "--from", "queries@0.1.0", *words).stdout
 
 
 def test_nothing_is_built_when_a_later_step_is_wrong(tmp_path: Path) -> None:

@@ -131,6 +131,9 @@ def test_an_id_shows_what_was_kept_of_it_and_what_was_dropped(fake_store: Store)
         for config in fake_store.configs(REF)
     ]
     assert len(rows) == sum(counts) and {row.reason is None for row in rows} == {True, False}
+    pair = fake_store.scan(REF, "rejected").collect().row(0, named=True)
+    pair_id = f"{pair['chosen_reply_id']}-{pair['rejected_reply_id']}"
+    assert [row.reason for row in sample(fake_store, REF, Selection(id=pair_id)).rows] == [pair["reason"]]
     done = cli("sample", REF, "--id", kept.rows[0].id, "--root", str(fake_store.root))
     assert "kept: it passed too_short, " in done.stdout
 

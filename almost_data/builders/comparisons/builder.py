@@ -234,7 +234,7 @@ def pair_matrix(manifest: Manifest) -> tuple[list[str], list[list[int | None]]]:
 BUILDER = Builder(
     name="comparisons",
     doc="Chosen over rejected responses, labelled by the ladder, by ratings or by both, after filters.",
-    logic_version=7,
+    logic_version=8,
     config=ComparisonsConfig,
     tables=TABLES,
     parents=("responses",),
