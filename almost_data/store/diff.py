@@ -92,9 +92,9 @@ def diff(store: Store, a: str, b: str) -> Diff:
 
 
 def _recipe_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs, without models and prompts that only one has: the settings name their responders."""
-    parts = [name for name in ("resolved", "prompts") if name in old and name in new]
-    common = {name: old[name].keys() & new[name].keys() for name in parts}
+    """What differs, without models, prompts and filters that only one has: settings name them."""
+    parts = ("resolved", "prompts", "filters")
+    common = {name: old.get(name, {}).keys() & new.get(name, {}).keys() for name in parts}
 
     def shared(side: dict[str, Any]) -> dict[str, Any]:
         return side | {name: {key: side[name][key] for key in keys} for name, keys in common.items()}

@@ -17,18 +17,23 @@ from tests import command
 from tests.jsonl import jsonl
 from tests.settings import fake_tiny
 
+FILTER = '{ name = "loud", description = "No shouting.", python = "%s:loud" }'
+SOURCE = "def loud(response):\n    return '!' in response\n"
+
 
 @pytest.fixture(scope="module")
 def store(fake_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Versions of one change each: a threshold, the pair rule, the seed, fewer queries."""
     root = tmp_path_factory.mktemp("diff") / "build"
     shutil.copytree(fake_store.root, root)
+    (file := root.parent / "loud.py").write_text(SOURCE)
     store_of_versions = Store(root)
     for version, assignment, sources in (
         ("0.2.0", "comparisons.min_chars=150", {"responses": "responses@0.1.0"}),
         ("0.3.0", 'comparisons.pairing="all"', {"responses": "responses@0.1.0"}),
         ("0.4.0", "responses.seed=7", {"queries": "queries@0.1.0"}),
         ("0.5.0", "comparisons.limit=20", {"responses": "responses@0.1.0"}),
+        ("0.6.0", f"comparisons.filters=[{FILTER % file}]", {"responses": "responses@0.1.0"}),
     ):
         preset = fake_tiny(assignment)
         build.BuildRun(store_of_versions, version, preset, FakeEngine(), sources).build("comparisons")
@@ -86,6 +91,11 @@ def test_a_new_threshold_is_named_and_explains_the_loss(store: Store) -> None:
     assert difference.reasons[0][0] == "too_short"
     assert difference.examples["lost"]
     assert all("user: " in row.text for row in difference.examples["lost"])
+
+
+def test_a_filter_of_one_s_own_is_named_once(store: Store) -> None:
+    difference = diff(store, "comparisons@0.1.0", "comparisons@0.6.0")
+    assert difference.changes == ["comparisons.filters: + loud"]
 
 
 def test_a_response_that_was_left_alone_is_explained_by_the_others(store: Store) -> None:
