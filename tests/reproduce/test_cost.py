@@ -59,7 +59,7 @@ def test_what_the_settings_say_counts() -> None:
     lines = planned(
         RECIPES / "tiny.yaml", "demonstrations.n=2", "demonstrations.turns=4", preset="tiny", limit=20
     )
-    assert lines["train: As-is RM"].requests == 256  # the recipe's limit
+    assert lines["train: As-is RM"].requests == 128  # the recipe's limit
     assert lines["train: reward model"].requests == 25  # 95% of 26
     assert lines["demonstrations: reward model"].requests == 20 * 2 * 2
     assert lines["demonstrations: 270M-User-3shot"].requests == 20

@@ -373,7 +373,7 @@ def test_the_paper_s_file_deviates_in_nothing_on_eight_gpus(
 def test_the_tiny_file_s_deviations_are_said() -> None:
     configs = parsed("--config", str(FOLDER / "tiny.yaml"), recipe="rm")
     used = {entry["setting"]: entry["used"] for entry in settings.deviations("rm", *configs)}
-    assert used["batch"] == 8 and used["max_length"] == 512 and used["limit"] == 256
+    assert used["batch"] == 8 and used["max_length"] == 512 and used["limit"] == 128
     assert not {"per_device_train_batch_size", "logging_steps", "save_steps"} & set(used)
     configs = parsed("--max_steps", "3", recipe="sft")
     used = {entry["setting"]: entry["used"] for entry in settings.deviations("sft", *configs)}
