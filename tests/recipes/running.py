@@ -99,39 +99,11 @@ def run(
     return kept
 
 
-def shell(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python recipes/NAME.py ...`, as a user runs it."""
-    return _python(str(RECIPES / f"{name}.py"), *arguments)
-
-
-LAUNCHER = """
-import os, runpy, socket, sys
-from trl import RewardTrainer
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-size, children = int(sys.argv.pop(1)), []
-for rank in map(str, range(size)):
-    if not (child := os.fork()):
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": rank, "LOCAL_RANK": rank}
-        os.environ |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(size))
-        sys.argv.pop(0)
-        runpy.run_path(sys.argv[0], run_name="__main__")
-        sys.exit()
-    children.append(child)
-sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
-"""
-"""Does what `torchrun` and `accelerate launch` do, but imports TRL once for all processes."""
-
-
-def launch(name: str, processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The recipe in several processes."""
-    return _python("-c", LAUNCHER, str(processes), str(RECIPES / f"{name}.py"), *arguments)
-
-
-def _python(*words: str) -> subprocess.CompletedProcess[str]:
+def shell(name: str, *arguments: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    """`python recipes/NAME.py ...`, as a user runs it; or torchrun, with more than one process."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     return subprocess.run(
-        [sys.executable, *words],
+        [sys.executable, *(launcher if processes > 1 else []), str(RECIPES / f"{name}.py"), *arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

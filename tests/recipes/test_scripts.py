@@ -67,7 +67,7 @@ def test_help_shows_our_flags_and_trl_s() -> None:
 def test_of_two_processes_one_publishes(store: Store, base: Path) -> None:
     arguments = QUICK | {"dataset": "comparisons@0.1.0", "root": store.root, "artifact": "rm-two@0.1.0"}
     arguments |= {"model_name_or_path": base, "max_steps": 2, "save_steps": 1, "leave_out_pair": "none"}
-    done = running.launch("rm", 2, *running.flags(arguments))
+    done = running.shell("rm", *running.flags(arguments), processes=2)
     assert done.returncode == 0, done.stderr
     for once in ("before training", "rm-two@0.1.0: ", "'train_runtime'"):
         assert done.stdout.count(once) == 1
