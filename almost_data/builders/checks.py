@@ -280,9 +280,8 @@ _TEXTS = (pl.col("prompt"), pl.col("response"))
 
 
 def _small_words(column: str, words: str) -> pl.Expr:
-    return pl.col(column).str.count_matches(
-        rf"(?i)(?:^|[^\w/.-])(?:{words})\b"
-    )  # not of an address or a path
+    """How often a text has one of the words; parts of an address or a path are none."""
+    return pl.col(column).str.count_matches(rf"(?i)(?:^|[^\w/.-])(?:{words})\b")
 
 
 def _is_other_script() -> pl.Expr:

@@ -79,7 +79,7 @@ def print_costs(lines: list[CostLine]) -> None:
         rules += " Expected is what replies as long as those of the newest version here would cost."
     elif "cost, at most" in columns:
         rules += " Build with a small --limit first, and the next dry run says what is expected."
-    if any(line.money is line.gpu_hours is None for line in lines):
+    if any(line.money is None and line.gpu_hours is None for line in lines):
         rules += " For the cost of models on a server, give engine.servers their price."
     if "cost, at most" in columns:
         rules += " Cost is in the currency of your prices; replies in the journal cost nothing again."

@@ -133,7 +133,8 @@ def _is_turn_value(value: Any) -> bool:
     if any(isinstance(value.get(name), list) for name in ("messages", "choices")):
         return True
     if len(value) == 1:
-        return all(name in _TEXT_KEYS and isinstance(text, str) for name, text in value.items())
+        [(name, text)] = value.items()
+        return name in _TEXT_KEYS and isinstance(text, str)
     return _looks_like_a_turn(value) and str(value.get("role", value.get("from"))).lower() in ROLES
 
 

@@ -362,6 +362,8 @@ def test_prune_drops_only_what_nobody_refers_to(crash_server: Server, clean: Cle
     remaining = journaled(root)
     assert len(remaining) == len(keys) - 100
     # The unfinished build still has all it had asked for.
+    removal = crash_server.run("rm", "responses@0.2.0", "--yes", *at)
+    assert removal.code == 2 and "unfinished: journal --prune --unfinished deletes" in removal.err
     log = tmp_path / "log"
     assert crash_server.run("journal", "--prune", "--unfinished", *at).out.startswith(
         "100 replies and scores deleted"

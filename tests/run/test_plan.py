@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from almost_data.cli import app as cli
+from almost_data.cli.summary import print_costs
 from almost_data.generation import prompts
 from almost_data.run import build, cost
 from almost_data.store.store import Store
@@ -112,3 +113,8 @@ def test_a_model_whose_name_says_no_size_has_no_gpu_hours(
         and "Rules of thumb" in printed
         and not any(tmp_path.iterdir())
     )
+    price = "give engine.servers their price"
+    assert price not in " ".join(printed.split())
+    print_costs([cost.CostLine("queries", "some-model", 1, 2, 3, 4, gpu_hours=None)])
+    printed = capsys.readouterr().out
+    assert "?" in printed and price in " ".join(printed.split())
