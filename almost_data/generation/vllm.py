@@ -5,11 +5,14 @@ before it runs. A dead engine is started again for the unanswered requests.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from multiprocessing import connection
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from multiprocessing import connection, resource_tracker
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -18,7 +21,7 @@ from uuid import uuid4
 from ..errors import InputError, one_line
 from ..models import weights
 from ..models.chat import end_of_turn
-from ..models.device import free_memory
+from ..models.device import free_memory, has_bfloat16
 from . import CannotStart, Model, Reply, Request, cut_at_stop, group_by_model
 from .encoding import Prompt, check_templates, encode
 from .engines import no_option
@@ -34,6 +37,9 @@ ARGUMENTS = (
 """Arguments of vLLM that a user may set: how and where a model runs. None names a model, or runs code."""
 CPU_CACHE_BYTES = 4 << 30
 """For keys and values on a CPU, where vLLM would take most of the machine's memory; a quarter at most."""
+
+GRACE = 12.0
+"""Seconds in which an engine process may end by itself; after 8 it kills workers that do not."""
 
 
 class VLLMEngine:
@@ -67,7 +73,8 @@ class VLLMEngine:
     @property
     def honours_seed(self) -> bool:
         """With row seeds and in float32 only: else the rest of the batch changes the last digits."""
-        return self.row_seeds and self.arguments.get("dtype") in ("float32", "float")
+        dtype = self._effective.get("dtype", self.arguments.get("dtype"))
+        return self.row_seeds and dtype in ("float32", "float")
 
     def resolve(self, model: Model) -> Model:
         if model not in self._pinned:
@@ -89,10 +96,10 @@ class VLLMEngine:
         """Stop the engine's processes, and so free their memory."""
         llm, self.llm, self._loaded = self.llm, None, None
         if llm is not None:
+            _end(llm.engine_core.resources.engine_manager.processes)
             llm.engine_core.shutdown()
         if self._reaper is not None:
-            self._reaper.kill()  # the engine's processes have ended
-            self._reaper.communicate()
+            self._reaper.communicate()  # its input ends: it kills what is left, and ends
             self._reaper = None
 
     def _run(self, requests: list[Request]) -> Iterator[Reply]:
@@ -185,11 +192,14 @@ class VLLMEngine:
             defaults |= self._cpu_defaults()
         arguments = EngineArgs(model=str(folder), trust_remote_code=False, **(defaults | self.arguments))
         mark = str(uuid4())
+        resource_tracker.ensure_running()  # it is this process's own, and shall not have the mark
         self._reaper = _start_reaper(f"{_MARK}={mark}")
         os.environ[_MARK] = mark
         try:
             # In a process of its own, whatever vLLM's variable says: one that is killed ends no build.
-            llm = LLMEngine.from_engine_args(arguments, enable_multiprocessing=True)
+            llm = _deaf_to_interrupts(
+                lambda: LLMEngine.from_engine_args(arguments, enable_multiprocessing=True)
+            )
         finally:
             del os.environ[_MARK]
         _wake_when_killed(llm.engine_core)
@@ -202,12 +212,41 @@ class VLLMEngine:
             cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
         defaults: dict[str, Any] = {}
+        if not has_bfloat16("cpu"):
+            defaults["dtype"] = "float32"  # in the model's own bfloat16 a step takes minutes
         if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
             defaults["kv_cache_memory_bytes"] = min(CPU_CACHE_BYTES, free_memory() // 4)
         if self.row_seeds:
             # A seeded request whose prompt is computed in parts kills vLLM's CPU engine.
             defaults["enable_chunked_prefill"] = False
         return defaults
+
+
+def _deaf_to_interrupts(start: Callable[[], Any]) -> Any:
+    """What `start` returns. The processes that it starts ignore Ctrl-C, which a terminal sends to all.
+
+    Else vLLM's worker would end before its engine, which would print a traceback. Ctrl-C ends the waiting.
+    """
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread, and inherited
+        try:
+            future.set_result(start())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, name="vllm-start", daemon=True).start()
+    return future.result()
+
+
+def _end(processes: list[BaseProcess]) -> None:
+    """End vLLM's engine processes, before their workers: one that outlives its worker prints a traceback."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(GRACE)
+        process.kill()
 
 
 def _wake_when_killed(client: Any) -> None:

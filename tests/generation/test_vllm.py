@@ -106,6 +106,12 @@ def test_a_caller_who_leaves_frees_the_engine(model: Model, engine: VLLMEngine) 
 
 
 @needs_vllm
+def test_a_cpu_without_bfloat16_computes_in_float32(model: Model, engine: VLLMEngine) -> None:
+    list(engine.generate(ask(model, 1)))
+    assert engine.settings()["dtype"] == "float32" and engine.honours_seed
+
+
+@needs_vllm
 def test_a_killed_engine_is_started_again_for_the_rest(model: Model, engine: VLLMEngine) -> None:
     requests = ask(model, 10, new=2, prefix="") + ask(model, 6, new=400, prefix="")
     expected = {reply.id: reply.text for reply in engine.generate(requests)}
@@ -186,6 +192,7 @@ def children(pid: int) -> set[int]:
 @needs_vllm
 @pytest.mark.parametrize("moment", ["while it starts", "while it runs"])
 def test_kill_9_leaves_no_process_behind(model: Model, tmp_path: Path, moment: str) -> None:
+    """And Ctrl-C, which a terminal sends to vLLM's processes too, ends none of them."""
     code = f"""
 from almost_data.generation.vllm import VLLMEngine
 from tests.generation.test_vllm import VLLM_OPTIONS, Model, ask
@@ -203,6 +210,11 @@ if __name__ == "__main__":
     if moment == "while it runs":
         assert process.stdout.readline().strip()
         below = children(process.pid)
+        for pid in below:
+            if os.getpgid(pid) == os.getpgid(process.pid):  # as a terminal does
+                os.kill(pid, signal.SIGINT)
+        for _ in range(1000):  # more than were ready
+            assert process.stdout.readline().strip()
     else:
         # The one that watches, the engine, and what it needs.
         until(lambda: len(children(process.pid)) > 2, "vLLM starts")
