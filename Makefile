@@ -31,7 +31,9 @@ SHARD_almost = --use_fsdp --fsdp_version 2 --fsdp_state_dict_type FULL_STATE_DIC
 SHARD_almost_ppo = --use_deepspeed --zero_stage 3
 SHARD = $(or $(SHARD_$(PRESET)_$(1)),$(SHARD_$(PRESET)))
 BUILD = $(PY) -m almost_data build
-MADE = --preset $(PRESET) --version $(V)
+# So many queries that the whole loop is done within an hour on two slow cores.
+SIZE_tiny = --set queries.target=24
+MADE = --preset $(PRESET) $(SIZE_$(PRESET)) --version $(V)
 # TRL removed PPO in 1.13: for that recipe alone, 1.12 and its transformers are laid over the environment.
 OVERLAY_ppo = PYTHONPATH=$(VENV)/ppo$${PYTHONPATH:+:$$PYTHONPATH}
 RECIPE = $(OVERLAY_$(1)) $(RUN_$(PRESET)) $(call SHARD,$(1)) recipes/$(1).py --config recipes/$(PRESET).yaml $(DTYPE_$(PRESET))
@@ -40,7 +42,7 @@ DTYPE_tiny = $(if $(shell grep -m1 -o avx512_bf16 /proc/cpuinfo 2> /dev/null),--
 almost: $(VENV)/.vllm
 
 almost-tiny almost: $(VENV)/.ppo  ## the whole loop, from two small models, or as the paper on a GPU node
-	$(PY) recipes/reproduce/cost.py --preset $(PRESET) --recipes recipes/$(PRESET).yaml
+	$(PY) recipes/reproduce/cost.py --preset $(PRESET) $(SIZE_$(PRESET)) --recipes recipes/$(PRESET).yaml
 	@test -e "$(POSTS)" || { test $(PRESET) = tiny && $(PY) recipes/tiny_posts.py $(POSTS); } || \
 	  { echo "give POSTS=Posts.xml of a Stack Exchange dump, and SITE=its address"; exit 2; }
 	$(BUILD) community $(MADE) --source $(POSTS) --set community.site=$(SITE)
