@@ -27,7 +27,7 @@ const SORTS = {
 };
 const KEPT = "kept";
 const state = { row: null, reason: "", marks: true };
-let data, rows, shown = [], place = 0, reasons = [], lower;
+let data, rows, shown = [], place = 0, reasons = [], lower, hits = new Map();
 
 document.addEventListener("DOMContentLoaded", () => {
   data = JSON.parse($("data").textContent);
@@ -38,6 +38,7 @@ document.addEventListener("DOMContentLoaded", () => {
   buildPage();
   refresh();
   window.addEventListener("hashchange", () => (readLink(), refresh()));
+  setTimeout(inLowerCase, 500); // so that the first search need not wait for it
 });
 
 // --- rows ------------------------------------------------------------------------------------------------
@@ -75,6 +76,7 @@ function plainRow(row) {
 // --- which rows are shown ----------------------------------------------------------------------------------
 
 const value = (id) => $(id).value.trim();
+const inLowerCase = () => (lower ??= data.texts.map((text) => text.toLowerCase()));
 /** Words, and phrases in quotation marks. */
 const searched = () => [...value("q").toLowerCase().matchAll(/"([^"]+)"|\S+/g)].map(([word, phrase]) => phrase ?? word);
 
@@ -96,14 +98,15 @@ function tests() {
   if (min !== null) active.min = (row) => row.score !== null && row.score >= min;
   if (max !== null) active.max = (row) => row.score !== null && row.score <= max;
   if (words.length) {
-    lower ??= data.texts.map((text) => text.toLowerCase());
-    const hits = words.map((word) => lower.map((text) => text.includes(word)));
-    active.q = (row) => words.every((word, at) => row.id.includes(word) || has(row, hits[at]));
+    inLowerCase();
+    // Words that stay while others are typed are not searched again.
+    hits = new Map(words.map((word) => [word, hits.get(word) ?? lower.map((text) => text.includes(word))]));
+    active.q = (row) => words.every((word) => row.id.includes(word) || has(row, hits.get(word)));
   }
   return active;
 }
 
-const has = (row, hits) => row.prompt.some((turn) => hits[turn.text]) || row.sides.some((side) => side.text !== null && hits[side.text]);
+const has = (row, inText) => row.prompt.some((turn) => inText[turn.text]) || row.sides.some((side) => side.text !== null && inText[side.text]);
 
 /** Filters and sorts the rows, and counts each facet's values among the rows that pass all other filters. */
 function select() {
