@@ -16,14 +16,13 @@ from .conversations import (
     TURN_KEYS,
     Conversation,
     check_images,
-    decode_list,
     first_value,
-    is_written_turn,
     read_prompt,
     read_reply,
     read_turns,
 )
 from .dialogue_text import is_hh
+from .json_turns import decode_list, is_written_turn
 from .reasons import TIE, Unusable
 
 Cells = Mapping[str, Any]

@@ -15,10 +15,11 @@ from ..datasets.digest import splits
 from ..errors import InputError
 from ..models.chat import Message, assistant_turn
 from ..readers.conversations import read_turns
+from ..readers.detection import choose
 from ..readers.dialogue_text import is_hh, read_hh
 from ..readers.files import SAMPLE
 from ..readers.layout import Preference
-from ..readers.preferences import ReadRow, Rejected, by_columns, choose, read_all
+from ..readers.preferences import ReadRow, Rejected, by_columns, read_all
 from ..readers.reasons import Unusable
 from ..store.sources import check_sides
 from .data import Source

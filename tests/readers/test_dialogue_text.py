@@ -6,8 +6,8 @@ import pytest
 
 from almost_data.readers import dialogue_text
 from almost_data.readers.conversations import read_prompt, read_reply
+from almost_data.readers.detection import detect
 from almost_data.readers.dialogue_text import read_hh, read_steer
-from almost_data.readers.preferences import detect
 from almost_data.readers.reasons import Unusable
 from tests.readers.layouts import Pair, pairs_of, user
 

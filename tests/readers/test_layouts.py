@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 
 from almost_data.errors import InputError
 from almost_data.readers import files
+from almost_data.readers.detection import detect
 from almost_data.readers.dialogue_text import read_hh
 from almost_data.readers.layout import PARTS, PROMPT_COLUMNS, Layout, number_of
 from almost_data.readers.layouts import LAYOUTS
 from almost_data.readers.preferences import (
     Rejected,
     by_columns,
-    detect,
     parse_columns,
     read_all,
     read_preferences,

@@ -1,0 +1,190 @@
+"""Which layout a source has, by its columns and first rows; labels that change further on.
+
+Where no layout fits, or more than one, the source is refused and its columns are named.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from ..errors import InputError
+from .dialogue_text import is_hh, is_whole_hh
+from .elsewhere import check_elsewhere
+from .files import SAMPLE
+from .formats import Row
+from .layout import (
+    BEFORE,
+    PROMPT_COLUMNS,
+    SIDES,
+    Cells,
+    Layout,
+    check_repeats,
+    has_value,
+    number_of,
+    python_list,
+    side,
+    text,
+    text_lists,
+    turns,
+    written_list,
+)
+from .layouts import LAYOUTS
+from .queries import CONVERSATIONS
+
+ORIGINS = ("source", "dataset", "subset")
+"""Columns that say where a row comes from."""
+MODEL_COLUMNS = ("model_a", "model_b", "model_1", "model_2")
+"""Columns that name the models of two replies."""
+FIX = (
+    "name the columns of the prompt, the better and the worse reply: import.columns "
+    "prompt=NAME,chosen=NAME,rejected=NAME"
+)
+LABELS = {-1, 0, 1, 2}
+"""Numbers by which files label two sides; any other is a mistake of its row alone."""
+
+
+def choose(named: Layout | None, rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout:
+    """The layout that the user describes, else the one that fits the rows. Raises InputError."""
+    if named is None:
+        return detect(rows, source, columns)
+    if absent := named.columns.keys() - set(columns):
+        raise InputError(f"{source}: no column {min(absent)!r}; it has: {', '.join(columns)}")
+    return named
+
+
+def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout:
+    """The one layout that fits the rows. Raises InputError where none does, or more than one.
+
+    `columns` are all of the source's, also those that are not read.
+    """
+    if column := _column_of(rows, (*PROMPT_COLUMNS, *SIDES), python_list):
+        fix = "write JSONL or Parquet, or name the columns in import.columns to read them as text"
+        raise InputError(f"{source}: {column} holds lists as Python prints them: {fix}")
+    fitting = [layout for layout in LAYOUTS if layout.fits(rows)]
+    tests = [item for layout in fitting for item in layout.columns.items()]
+    are_texts = [name for name, test in tests if test is not text_lists]
+    if column := _column_of(rows, are_texts, written_list):
+        fix = "write one text, or a list of turns, or name the columns in import.columns to read it as text"
+        raise InputError(f"{source}: {column} holds lists of texts, or turns as text: {fix}")
+    if len(fitting) == 1:
+        [layout] = fitting
+        _check_references(layout, rows, source, columns)
+        _check_repeats(layout, rows, source)
+        _check_labels(layout, rows, source)
+        return layout
+    names = ", ".join(columns) or "none"
+    if fitting:
+        described = " and ".join(layout.described for layout in fitting)
+        raise InputError(f"{source}: its columns ({names}) fit {described}: {FIX}")
+    check_elsewhere(columns, source)
+    reason = _near_miss(rows) or _unjudged(rows, columns)
+    raise InputError(f"{source}: no layout of preferences has its columns ({names}){reason}: {FIX}")
+
+
+def _check_references(layout: Layout, rows: Sequence[Cells], source: str, columns: Sequence[str]) -> None:
+    """Raise InputError where most of `chosen` name a model, a column or its last word, and are no replies."""
+    if "chosen" not in layout.columns:
+        return
+    others = [name.lower() for name in columns if name not in SIDES]
+    names = {*others, *(name.rpartition("_")[2] for name in others)}
+    values = [(row, row["chosen"].strip()) for row in rows if isinstance(row.get("chosen"), str)]
+    are_names = [
+        value.lower() in names or value in [row.get(name) for name in MODEL_COLUMNS] for row, value in values
+    ]
+    if 2 * sum(are_names) > len(values):
+        problem = "chosen names a column or a model, and is no reply"
+        raise InputError(f"{source}: {problem}: write rows with prompt, and the texts as chosen and rejected")
+
+
+def _check_repeats(layout: Layout, rows: Sequence[Cells], source: str) -> None:
+    """Raise InputError for a side that mostly repeats the prompt before its reply."""
+    prompt = next((name for name in layout.columns if name in PROMPT_COLUMNS), None)
+    if prompt:
+        named = "" if layout.columns[prompt] is is_hh else f"prompt={prompt},"  # whole dialogues hold it
+        names = [name if name in layout.columns else "NAME" for name in SIDES]
+        setting = f"import.columns {named}chosen={names[0]},rejected={names[1]}"
+        are_texts = [name for name, test in layout.columns.items() if test in (text, side)]
+        replies = [name for name in are_texts if name not in PROMPT_COLUMNS]
+        check_repeats(rows, prompt, replies, source, setting)
+
+
+def _check_labels(layout: Layout, rows: Sequence[Cells], source: str) -> None:
+    """Raise InputError for numbers of other labels than the layout's, such as 0 and 1 in place of 1 and 2."""
+    for column, are_labels in layout.labels.items():
+        numbers = {number for row in rows if (number := number_of(row.get(column))) is not None}
+        if numbers and not are_labels(numbers):
+            raise _other_labels(layout, column, numbers, source)
+
+
+def _other_labels(layout: Layout, column: str, numbers: set[float], place: str) -> InputError:
+    listed = ", ".join(f"{number:g}" for number in sorted(numbers)[:5])
+    fix = "write rows with prompt, chosen and rejected"
+    return InputError(f"{place}: {column} has {listed}, and {layout.title} has other labels: {fix}")
+
+
+def with_labels(layout: Layout, column: str, rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows, up to a label of another kind than those by which the layout was told.
+
+    A file may be sorted by its labels. Raises InputError.
+    """
+    extremes: set[float] = set()
+    for index, (place, row) in enumerate(rows):
+        number = number_of(row.get(column))
+        if number is not None and number not in extremes:
+            numbers = extremes | {number}
+            if index < SAMPLE or layout.labels[column](numbers):
+                extremes = {min(numbers), max(numbers), *numbers & {0}}
+            elif number in LABELS:
+                raise _other_labels(layout, column, numbers, place)
+        yield place, row
+
+
+def _column_of(rows: Sequence[Cells], names: Iterable[str], is_list: Callable[[str], bool]) -> str | None:
+    """The first column of which more than half of the texts are lists, but for lists of turns."""
+    for name in names:
+        values = [row[name] for row in rows if has_value(row.get(name))]
+        is_text = [isinstance(value, str) and is_list(value) for value in values]
+        if 2 * sum(is_text) > len(values) and not any(map(turns, values)):
+            return name
+    return None
+
+
+def _near_miss(rows: Sequence[Cells]) -> str:
+    """Why columns with usual names are in no layout, as far as it can be told."""
+    names = {name for row in rows for name, value in row.items() if has_value(value)}
+    prompts = [name for name in PROMPT_COLUMNS if name in names]
+    if empty := {name for row in rows for name in row} & set(SIDES) - names:
+        return f"; {min(empty)} has no value"
+    if set(SIDES) <= names and len(prompts) > 1:
+        return f"; {' and '.join(prompts)} may both hold the prompt"
+    if set(SIDES) <= names and not prompts:
+        return "; no column holds the prompt, and chosen and rejected are not whole conversations"
+    if set(SIDES) <= names and any(is_whole_hh(row.get(name)) for row in rows for name in SIDES):
+        return "; chosen and rejected are whole dialogues of HH-RLHF: name no prompt, if they hold it"
+    for layout in LAYOUTS:
+        has_columns = layout.columns.keys() <= names and not names & set(layout.foreign)
+        if has_columns and (column := layout.misfit(rows)):
+            is_text = layout.columns[column] in (text, side)
+            kind = "text or turns" if is_text else f"what {layout.title} has there"
+            return f"; {column} does not hold {kind}"
+    return ""
+
+
+def _unjudged(rows: Sequence[Cells], columns: Sequence[str]) -> str:
+    """Where to go with answers that nobody compared: one a row, or a column for each model."""
+    names = set(columns)
+    has_side = any(side in name.lower() for name in columns for side in SIDES)
+    if has_side:
+        return ""
+    if dialogues := names & {*CONVERSATIONS}:
+        return f"; if {min(dialogues)} holds whole conversations, `import queries` reads their prompts"
+    if not names & {"prompt", "question", "instruction", "query"}:
+        return ""
+    fix = "`import responses FILE --ladder best,...,worst` reads them"
+    if names & {"responder", "model", "generator"} and names & {"response", "output", "completion", "answer"}:
+        return f"; these are answers without a preference, one a row: {fix}"
+    candidates = [name for name in columns if name not in (*PROMPT_COLUMNS, *BEFORE, *ORIGINS)]
+    cells = {name: [row[name] for row in rows if row.get(name) is not None] for name in candidates}
+    answers = [
+        name for name in candidates if cells[name] and all(text(cell) and " " in cell for cell in cells[name])
+    ]
+    is_few = 1 < len(answers) < 9
+    return f"; if {', '.join(answers)} hold the answers of models: {fix}" if is_few else ""
