@@ -7,8 +7,8 @@ from `RunOptions`, those of the dataset from the fields of its config that the b
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import fields, make_dataclass
-from typing import Annotated, Any, get_origin, get_type_hints
+from dataclasses import fields, make_dataclass, replace
+from typing import Annotated, Any, cast, get_origin, get_type_hints
 
 from cyclopts import App, Group, Parameter
 
@@ -17,7 +17,8 @@ from ..datasets.builder import Builder, NothingLeft, load_builder
 from ..datasets.manifest import Manifest
 from ..datasets.settings_docs import field_docs
 from ..errors import InputError
-from ..generation import engines
+from ..generation import Generator, Model, engines
+from ..models.weights import NotReached
 from ..run.build import BuildRun, RunOptions, prepare
 from ..run.plan import Plan
 from ..store.store import Store
@@ -147,6 +148,8 @@ def build(builder: Builder, options: Any, name: str) -> None:
     origins = hub_origins(sources) | ({builder.name: name} if ".py:" in name else {})
     values |= {"sources": list(sources.values()), "origins": origins}
     run = prepare(**values, builders=[builder])
+    if options.dry_run:
+        run = replace(run, generator=cast(Generator, WithoutHub(run.generator)))
     plan = run.plan(builder)
     for step in plan.steps:
         if step.action == "reuse":
@@ -161,6 +164,26 @@ def build(builder: Builder, options: Any, name: str) -> None:
     with progress_bars() as bars:
         steps = run.execute(plan, bars)
     summary.summary(run.store, steps, _same_options(values))
+
+
+class WithoutHub:
+    """An engine for a dry run, which needs no access to models; the first that is not reached is named."""
+
+    def __init__(self, engine: Generator) -> None:
+        self._engine = engine
+        self._is_reached = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def resolve(self, model: Model) -> Model:
+        try:
+            return self._engine.resolve(model)
+        except NotReached as error:
+            if self._is_reached:
+                print_line(f"{error}; without commits of models, what exists may count as new", "yellow")
+            self._is_reached = False
+            return model
 
 
 def _print_unused_filters(dataset: Manifest, run: BuildRun) -> None:

@@ -17,6 +17,10 @@ from .packages import PACKAGES, PREFIX, package_folder, package_revision
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
+class NotReached(InputError):
+    """A model may be on the Hub, but cannot be asked for: no network, or not logged in."""
+
+
 def locate(model: Model) -> Model:
     """The same model with its revision pinned. Loads no weights; InputError where there is no such model."""
     if is_local(model):
@@ -64,12 +68,14 @@ def _hub_revision(name: str, revision: str | None) -> str:
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+    at = f"{name}@{revision}" if revision else name
     # The library's own messages are not passed on: they are long, and may quote headers or addresses.
     try:
         with token_kept():
             return str(HfApi().model_info(name, revision=revision, timeout=20).sha)
     except GatedRepoError:
         reason = "gated on the Hub; accept its terms there and log in (hf auth login)"
+        raise NotReached(f"{at}: {reason}") from None
     except RepositoryNotFoundError:
         reason = "no such folder here and no such model on the Hub (or it is private)"
     except RevisionNotFoundError:
@@ -79,7 +85,8 @@ def _hub_revision(name: str, revision: str | None) -> str:
         if isinstance(cached, str):
             return Path(cached).parent.name
         reason = f"no such folder here, and the Hub cannot be reached ({type(error).__name__})"
-    raise InputError(f"{name}@{revision}: {reason}" if revision else f"{name}: {reason}")
+        raise NotReached(f"{at}: {reason}") from None
+    raise InputError(f"{at}: {reason}")
 
 
 def hub_file(model: Model, name: str) -> Path:

@@ -24,6 +24,7 @@ from almost_data.generation import Reply, Request
 from almost_data.generation.fake import FakeEngine
 from almost_data.run.build import BuildRun
 from almost_data.store.store import Store
+from tests.command import at_hub
 from tests.command import run as cli
 from tests.settings import fake_tiny
 
@@ -294,6 +295,17 @@ def test_dry_run_builds_nothing(tmp_path: Path) -> None:
     done = cli("build", "comparisons", "--engine", "fake", "--dry-run", cwd=tmp_path)
     assert done.stdout.count("would be built") == 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_needs_no_hub(tmp_path: Path) -> None:
+    """Models that cannot be asked for are planned without their commits; a build is refused."""
+    words = "build", "comparisons", "--preset", "almost", "--engine", "transformers"
+    with at_hub({"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}):
+        planned = cli(*words, "--dry-run", cwd=tmp_path)
+        refused = cli(*words, cwd=tmp_path)
+    assert planned.returncode == 0 and planned.stdout.count("would be built") == 3
+    assert " ".join(planned.stdout.split()).count("without commits of models") == 1
+    assert refused.returncode == 2 and "the Hub cannot be reached" in refused.stderr
 
 
 def flags_of(name: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
