@@ -162,11 +162,10 @@ def journal(
         share = f"{from_journal:,} ({from_journal / requests:.0%})"
         print_line(f"of the {requests:,} answers that all builds needed, {share} were in it already")
     rows = (
-        (build.name, _state(build, refs), build.requests, build.answered, build.failed, build.pending)
-        for build in builds
+        (build.name, _state(build, refs), build.answered, build.failed, build.pending) for build in builds
     )
     if builds:
-        print_rows("build", "", ">requests", ">answered", ">failed", ">pending", rows=rows)
+        print_rows("build", "", ">answered", ">failed", ">pending", rows=rows)
 
 
 def _state(build: journal_file.Status, refs: list[str]) -> str:
