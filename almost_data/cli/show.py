@@ -146,13 +146,20 @@ def _print_usage(manifest: Manifest) -> None:
         console.print()
 
 
+NARROWEST = 24
+"""Characters in a line of what a verdict is about, on a narrow terminal."""
+
+
 def _verdicts(diagnostics: dict[str, Any]) -> Table:
     """What the texts give away, the worst first: the card explains that in sentences."""
     rank = {level: place for place, level in enumerate(STYLES)}
     findings = diagnostics.get("text", {}).get("findings", [])
     findings = sorted(findings, key=lambda finding: rank.get(finding["level"], len(rank)))
     cells = ((_level(finding["level"]), finding["measure"], finding["value"]) for finding in findings)
-    return grid("verdict", "what to watch", ">value", rows=cells)
+    table = grid("verdict", "what to watch", ">value", rows=cells)
+    level, measure, value = table.columns
+    level.no_wrap, measure.min_width, value.no_wrap = True, NARROWEST, False  # values may be half a sentence
+    return table
 
 
 def _diagnostics(diagnostics: dict[str, Any]) -> Table:

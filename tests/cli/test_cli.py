@@ -189,6 +189,11 @@ def test_show_begins_with_an_example_and_the_verdicts_and_cuts_no_name(fake_stor
         assert fake_store.manifest("comparisons@0.1.0").digest in printed
 
 
+def test_a_long_value_leaves_room_for_what_it_is_of(fake_store: Store) -> None:
+    printed = cli("show", "comparisons", "--root", str(fake_store.root), columns=48).stdout
+    assert "always picking the " in printed
+
+
 def test_a_table_breaks_between_its_columns_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = io.StringIO()
     narrow = Console(file=printed, force_terminal=True, color_system=None, width=22)
