@@ -235,6 +235,8 @@ def _selected(artifacts: Artifacts, manifest: Manifest, selection: Selection) ->
     reason = pl.col("reason")
     is_dropped = reason.is_not_null() if selection.dropped == ANY else reason == selection.dropped
     frames = [with_texts(artifacts, manifest, config).filter(is_dropped) for config in configs]
+    # Those with a row, so that columns are those of what was dropped: single responses have no sides.
+    frames = [rows for rows in frames if _units(rows, None)[1]] or frames
     return pl.concat(frames, how="diagonal_relaxed")
 
 

@@ -63,6 +63,7 @@ def test_examples_are_of_distinct_queries(fake_store: Store) -> None:
     ("selection", "message"),
     [
         (Selection(dropped="to_short"), "did you mean 'too_short'"),
+        (Selection(dropped="too_short", longer="rejected"), "these rows are no pairs"),
         (Selection(where="chosen_len > 3"), "did you mean 'chosen_length'"),
         (Selection(where="CAST(chosen AS INT) > 1"), "no Polars SQL condition .*: write one such as prompt"),
         (Selection(where="chosen = tea"), "no column 'tea' in .*a text stands in single quotes"),
