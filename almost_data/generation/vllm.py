@@ -38,7 +38,7 @@ ARGUMENTS = (
 CPU_CACHE_BYTES = 4 << 30
 """For keys and values on a CPU, where vLLM would take most of the machine's memory; a quarter at most."""
 
-GRACE = 12.0
+GRACE = 20.0
 """Seconds in which an engine process may end by itself; after 8 it kills workers that do not."""
 
 

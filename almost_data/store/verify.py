@@ -74,13 +74,13 @@ def unproven(store: Store, ref: str, place: str | None = None) -> list[str]:
     if not any(record.manifest == manifest.sha256 for _, record in store.children(ref)):
         if place:
             lines.append(
-                f"its manifest (its digest is that of {place}): compare its sha256, {manifest.sha256}, with "
-                f"the one in the manifest.json of that commit, which `verify {place}` checks"
+                f"that the manifest is the one at {place}, whose rows have the same digest: "
+                f"`verify {place}` checks that one, and its sha256 should be {manifest.sha256}"
             )
         else:
             lines.append(
-                "that nobody replaced the whole folder, manifest included: no push or pull of it is recorded "
-                "here, and nothing was made from it"
+                "that nobody replaced the whole folder with its manifest: it was not pushed or pulled here, "
+                "and nothing was made from it"
             )
     if absent := [parent.ref for parent in manifest.parents if not store.has(parent.ref)]:
         lines.append(f"that it was made from {', '.join(absent)}, not in this store: pull or build it")
