@@ -183,12 +183,14 @@ def _accuracy(groups: list[list[Entry]]) -> "Figure":
 
 def _path(path: RewardPath) -> "Figure":
     """A point per logged step, darker with time."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, ax = new_figure(3.6)
     steps, xs, ys = map(list, zip(*path.points, strict=True))
     ax.plot(xs, ys, color=GRID, linewidth=1, zorder=1)
     dots = ax.scatter(xs, ys, c=steps, cmap="viridis_r", s=28, zorder=2)
     if len(steps) > 1:
-        figure.colorbar(dots, ax=ax, label="step", pad=0.02)
+        figure.colorbar(dots, ax=ax, label="step", pad=0.02, ticks=MaxNLocator(5, integer=True))
     _ends(ax, steps, xs, ys)
     ax.grid(True)
     ax.margins(0.08, 0.15)

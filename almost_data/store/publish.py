@@ -195,7 +195,7 @@ def publish(
         models = [model for parent in parents for model in parent.diagnostics["models"]]
         diagnostics = record.diagnostics | {
             "models": _unique([*models, *record.models]),
-            "notes": _unique([*_inherited_notes(draft, parents), *record.notes]),
+            "notes": _once([*_inherited_notes(draft, parents), *record.notes]),
         }
         manifest = msgspec.structs.replace(
             draft,
@@ -229,6 +229,15 @@ def _inherited_notes(draft: Manifest, parents: Sequence[Manifest]) -> list[str]:
             has_name = is_ref(note.partition(": ")[0])
             notes.append(f"{parent.ref}: {note}" if is_named and not has_name else note)
     return notes
+
+
+def _once(notes: list[str]) -> list[str]:
+    """Each note once: that of a parent is left out where this artifact, or another parent, has it too."""
+    first: dict[str, str] = {}
+    for note in notes:
+        ref, _, text = note.partition(": ")
+        first.setdefault(text if is_ref(ref) else note, note)
+    return [text if text in notes else note for text, note in first.items()]
 
 
 def environment() -> dict[str, Any]:
