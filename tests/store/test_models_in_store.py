@@ -288,18 +288,20 @@ def test_a_model_trained_on_fake_data_gives_fake_ratings(store: Store, tmp_path:
     assert "Not real data" in (store.path(manifest.ref) / "README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("own", [[], ["A plumbing run."]])
-def test_a_note_of_several_parents_is_handed_down_once(store: Store, tmp_path: Path, own: list[str]) -> None:
+@pytest.mark.parametrize("notes", [[], ["A plumbing run."]])
+def test_a_note_of_several_parents_is_handed_down_once(
+    store: Store, tmp_path: Path, notes: list[str]
+) -> None:
     noted = {"models": [], "notes": ["A plumbing run."]}
     parents = [
         trained.publish_reward(store, tmp_path / name, name, diagnostics=noted) for name in ("asis", "rm")
     ]
     draft = trained.manifest("sft", parents=parents)
-    record = Record(diagnostics={}, ledger=[], models=[], notes=own, environment={})
+    record = Record(diagnostics={}, ledger=[], models=[], notes=notes, environment={})
     weights = Weights(save_tiny_reward(tmp_path / "out"), {"train": 1})
     with store.lock(draft.ref):
         manifest = publish(store, draft, weights, record, parents, lambda manifest: {"README.md": b"# sft"})
-    assert manifest.diagnostics["notes"] == (own or ["asis@0.1.0: A plumbing run."])
+    assert manifest.diagnostics["notes"] == (notes or ["asis@0.1.0: A plumbing run."])
 
 
 def test_a_deleted_judge_or_parent_is_no_reason_to_build_again(store: Store, tmp_path: Path) -> None:
