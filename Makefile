@@ -31,7 +31,7 @@ SHARD_almost = --use_fsdp --fsdp_version 2 --fsdp_state_dict_type FULL_STATE_DIC
 SHARD_almost_ppo = --use_deepspeed --zero_stage 3
 SHARD = $(or $(SHARD_$(PRESET)_$(1)),$(SHARD_$(PRESET)))
 BUILD = $(PY) -m almost_data build
-# So many queries that the whole loop is done within an hour on two slow cores.
+# So few queries that the whole loop takes 35 minutes on two slow cores.
 SIZE_tiny = --set queries.target=24
 MADE = --preset $(PRESET) $(SIZE_$(PRESET)) --version $(V)
 # TRL removed PPO in 1.13: for that recipe alone, 1.12 and its transformers are laid over the environment.

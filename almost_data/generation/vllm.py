@@ -37,7 +37,6 @@ ARGUMENTS = (
 """Arguments of vLLM that a user may set: how and where a model runs. None names a model, or runs code."""
 CPU_CACHE_BYTES = 4 << 30
 """For keys and values on a CPU, where vLLM would take most of the machine's memory; a quarter at most."""
-
 GRACE = 20.0
 """Seconds in which an engine process may end by itself; after 8 it kills workers that do not."""
 
@@ -213,7 +212,7 @@ class VLLMEngine:
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
         defaults: dict[str, Any] = {}
         if not has_bfloat16("cpu"):
-            defaults["dtype"] = "float32"  # in the model's own bfloat16 a step takes minutes
+            defaults["dtype"] = "float32"  # bfloat16 is emulated there, and far slower
         if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
             defaults["kv_cache_memory_bytes"] = min(CPU_CACHE_BYTES, free_memory() // 4)
         if self.row_seeds:

@@ -234,9 +234,13 @@ def _selected(artifacts: Artifacts, manifest: Manifest, selection: Selection) ->
         )
     reason = pl.col("reason")
     is_dropped = reason.is_not_null() if selection.dropped == ANY else reason == selection.dropped
-    frames = [with_texts(artifacts, manifest, config).filter(is_dropped) for config in configs]
-    # Those with a row, so that columns are those of what was dropped: single responses have no sides.
-    frames = [rows for rows in frames if _units(rows, None)[1]] or frames
+    # Of those with a row, so that columns are those of what was dropped: single responses have no sides.
+    holding = [
+        config
+        for config in configs
+        if artifacts.scan(manifest.ref, config).select(is_dropped.any()).collect().item()
+    ]
+    frames = [with_texts(artifacts, manifest, config).filter(is_dropped) for config in holding or configs]
     return pl.concat(frames, how="diagonal_relaxed")
 
 
