@@ -226,8 +226,7 @@ def _inherited_notes(draft: Manifest, parents: Sequence[Manifest]) -> list[str]:
     for parent in parents:
         is_named = parent.kind == "model" or draft.kind == "evaluation"
         for note in parent.diagnostics["notes"]:
-            has_name = is_ref(note.partition(": ")[0])
-            notes.append(f"{parent.ref}: {note}" if is_named and not has_name else note)
+            notes.append(f"{parent.ref}: {note}" if is_named and note == _without_owner(note) else note)
     return notes
 
 
@@ -235,9 +234,14 @@ def _once(notes: list[str]) -> list[str]:
     """Each note once: that of a parent is left out where this artifact, or another parent, has it too."""
     first: dict[str, str] = {}
     for note in notes:
-        ref, _, text = note.partition(": ")
-        first.setdefault(text if is_ref(ref) else note, note)
+        first.setdefault(_without_owner(note), note)
     return [text if text in notes else note for text, note in first.items()]
+
+
+def _without_owner(note: str) -> str:
+    """A note without the artifact whose it is: `rm@1.0.0: No length rule` is `No length rule`."""
+    owner, colon, text = note.partition(": ")
+    return text if colon and is_ref(owner) and " " not in owner else note
 
 
 def environment() -> dict[str, Any]:
