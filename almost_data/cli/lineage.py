@@ -7,7 +7,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ..datasets.manifest import Manifest
-from ..hub.places import place
+from ..store.places import place
 from ..store.store import Store
 from .console import console, print_json, text
 from .options import ROOT, Json, Ref, Root

@@ -121,7 +121,7 @@ def verify(
 
 def _place(store: Store, ref: str) -> str | None:
     """`ORG/NAME@COMMIT` where a push or a pull recorded this content."""
-    from ..hub.places import place
+    from ..store.places import place
 
     recorded = place(store, ref, store.manifest(ref).digest)
     return f"{recorded.repo}@{recorded.commit}" if recorded else None

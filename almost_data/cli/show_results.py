@@ -43,7 +43,7 @@ def print_results(manifests: Iterable[Manifest]) -> None:
 
 def print_results_of(store: Store, manifest: Manifest) -> None:
     """What the results in the store say of a model; its card has the baselines beside it."""
-    from ..evals.model_card import evaluations
+    from ..evals.model_results import evaluations
 
     rows = list[tuple[str | int, ...]]()
     for result, line, metric, _ in evaluations(store, manifest):

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from ..cards import card
 from ..cards.front_matter import viewer, with_front_matter
 from ..datasets.manifest import BuilderId, Manifest
 from ..datasets.records import Pinned
@@ -96,6 +95,8 @@ def save(store: Store, draft: Manifest, measured: Measurement, environment: Mapp
 
 
 def _render(manifest: Manifest) -> dict[str, bytes]:
+    from ..cards import card
+
     result = read(manifest)
     text = card.page("eval.md.jinja", result=result, ran=list(_environment_rows(result.environment)))
     head = {"pretty_name": manifest.ref, "tags": ["evaluation", "almost_data"], **viewer(manifest)}

@@ -3,8 +3,8 @@
 Both can be repeated: what an interrupted push or pull did is found and kept.
 """
 
+from ..store.places import Place, place
 from .client import HubError, NotOurs
-from .places import Place, place
 from .pulling import Pulled, pull, verify
 from .pushing import Pushed, PushPlan, plan, push
 

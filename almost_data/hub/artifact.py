@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cards import card, markdown
+from ..cards import card, markdown, merging
 from ..datasets.config import HUB_ID
 from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..models.files import file_sha256
 from ..store.names import is_ref
+from ..store.places import Place, place
 from ..store.store import Store
 from ..store.verify import belongs, verify
-from . import merging
-from .places import Place, place
 
 if TYPE_CHECKING:
     from huggingface_hub import RepoFile

@@ -18,12 +18,12 @@ from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..store.files import CARD
 from ..store.names import check_model_ref, parse_ref
+from ..store.places import Place, remember
 from ..store.store import Store
 from ..store.verify import belongs
 from ..store.verify import verify as verify_artifact
 from . import client
 from .client import ByteProgress, NotOurs, Remote
-from .places import Place, remember
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Literal
 from ..datasets.manifest import Manifest
 from ..errors import InputError
 from ..store.names import version_key
+from ..store.places import Place, remember
 from ..store.store import Store
 from . import client
 from .artifact import HubArtifact, git_hash, is_ours, prepare
 from .client import ByteProgress, HubError, Remote
-from .places import Place, remember
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from ..errors import InputError
 from .files import cache_dir, cached_sha256
@@ -113,6 +112,8 @@ def _parsed_once(path: Path) -> Iterator[dict[str, Any]]:
 
     It parses all fields each for config, weights and tokenizer, which takes 10 s for Gemma's 262,144 tokens.
     """
+    from unittest.mock import patch
+
     import gguf
     import numpy as np
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from almost_data import hub
+from almost_data.cards import merging
 from almost_data.cards.front_matter import front_matter, viewer, with_front_matter
 from almost_data.cli import hub as hub_verbs
 from almost_data.datasets.manifest import Parent
 from almost_data.errors import InputError
-from almost_data.hub import merging
 from almost_data.run import build, importing, presets
 from almost_data.store.store import Store
 from tests import trained

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from almost_data import hub
+from almost_data.cards import merging
 from almost_data.cli.app import main
 from almost_data.errors import InputError
-from almost_data.hub import merging
 from almost_data.run import importing
 from almost_data.store.store import Store
 from tests.hub.pushes import FOREIGN, REPO, api, environment, is_whole, push, shard

@@ -10,7 +10,7 @@ import pytest
 
 from almost_data.datasets.manifest import Manifest, encode_manifest
 from almost_data.errors import InputError
-from almost_data.hub.places import Place, remember
+from almost_data.store.places import Place, remember
 from almost_data.store.store import Store
 from almost_data.store.verify import unproven, verify
 from tests.command import run as cli

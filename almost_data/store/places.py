@@ -5,8 +5,8 @@ from typing import Literal
 import msgspec
 
 from ..errors import InputError
-from ..store.names import parse_ref
-from ..store.store import Store
+from .names import parse_ref
+from .store import Store
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

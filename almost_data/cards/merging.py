@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from ..cards.front_matter import BLOCK, read_yaml
 from ..errors import InputError
+from .front_matter import BLOCK, read_yaml
 
 BEGIN = "<!-- almost_data: begin. A push writes this part anew: write above this line, or below its end. -->"
 END = "<!-- almost_data: end -->"
