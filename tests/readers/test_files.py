@@ -130,6 +130,11 @@ def test_a_folder_is_its_files_in_order_and_known_by_all_of_them(tmp_path: Path)
         ("a.json", b'{"train": [{"a": 1}]}', r"a\.json: one JSON object, and no list of rows: write a list"),
         ("a.json", b'{"a": {"0": 1, "1": 2}}', r"a\.json: columns or rows by number.*records"),
         ("a.json", b'{"0": {"a": 1}, "1": {"a": 2}}', r"a\.json: columns or rows by number.*records"),
+        (
+            "a.json",
+            b'{"a": {"q": 1}, "b": {"q": 2}, "c": {"q": 3, "r": 1}, "d": {"q": 3}}',
+            r"a\.json: rows by their names, and no list of them: write a list of texts or objects, or JSONL",
+        ),
         ("a.json", b"[1, 2]", r"a\.json: not a JSON object: write a list"),
         ("a.json", b'["\xe9"]', r"a\.json: not UTF-8 text"),
         ("a.jsonl", b'{"a": "\\ud83d"}', r"a\.jsonl:1: half of a surrogate pair.*: leave it out"),
