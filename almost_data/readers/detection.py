@@ -3,7 +3,10 @@
 Where no layout fits, or more than one, the source is refused and its columns are named.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from string import digits
+from typing import Any
 
 from ..errors import InputError
 from .dialogue_text import is_hh, is_whole_hh
@@ -18,7 +21,9 @@ from .layout import (
     Layout,
     check_repeats,
     has_value,
+    mapping,
     number_of,
+    objects,
     python_list,
     side,
     text,
@@ -33,9 +38,15 @@ ORIGINS = ("source", "dataset", "subset")
 """Columns that say where a row comes from."""
 MODEL_COLUMNS = ("model_a", "model_b", "model_1", "model_2")
 """Columns that name the models of two replies."""
+REPLIES = ("responses", "completions", "generations", "candidates", "answers", "outputs")
+"""Columns that hold several replies to a prompt."""
+PLACES = {*digits, *"abcd"}
+"""What stands for one of several replies, or ends the name of its column."""
+_LAST_WORD = re.compile(r"[^\W\d_]+|\d+|.")
+"""The parts of a name, of which the last may number its column."""
 FIX = (
     "name the columns of the prompt, the better and the worse reply: import.columns "
-    "prompt=NAME,chosen=NAME,rejected=NAME"
+    "prompt=NAME,chosen=NAME,rejected=NAME, or write rows with these columns"
 )
 LABELS = {-1, 0, 1, 2}
 """Numbers by which files label two sides; any other is a mistake of its row alone."""
@@ -80,18 +91,36 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
 
 
 def _check_references(layout: Layout, rows: Sequence[Cells], source: str, columns: Sequence[str]) -> None:
-    """Raise InputError where most of `chosen` name a model, a column or its last word, and are no replies."""
+    """Raise InputError where most of `chosen` stand for replies in other columns, and are no replies.
+
+    They name a column or its last word, a model, or the place, key or id of one of several replies.
+    """
     if "chosen" not in layout.columns:
         return
-    others = [name.lower() for name in columns if name not in SIDES]
-    names = {*others, *(name.rpartition("_")[2] for name in others)}
+    others = [name.lower().replace(" ", "_") for name in columns if name not in SIDES]
+    names = {*others, *(_LAST_WORD.findall(name)[-1] for name in others if name)}
+    if len(names & PLACES) > 1:
+        names |= PLACES
+    if not names.isdisjoint(REPLIES):
+        names |= {*digits}
     values = [(row, row["chosen"].strip()) for row in rows if isinstance(row.get("chosen"), str)]
-    are_names = [
-        value.lower() in names or value in [row.get(name) for name in MODEL_COLUMNS] for row, value in values
-    ]
+    words = [(row, value, value.lower().replace(" ", "_")) for row, value in values]
+    are_names = [word in names or value in _referents(row) for row, value, word in words]
     if 2 * sum(are_names) > len(values):
-        problem = "chosen names a column or a model, and is no reply"
+        problem = "chosen names a column, a model or one of several replies, and is no reply"
         raise InputError(f"{source}: {problem}: write rows with prompt, and the texts as chosen and rejected")
+
+
+def _referents(row: Cells) -> list[Any]:
+    """What may stand for a reply of a row: a model, or the key or id of one of several replies."""
+    names = [row.get(name) for name in MODEL_COLUMNS]
+    for replies in filter(None, map(row.get, REPLIES)):
+        if mapping(replies):
+            names += replies
+        elif objects(replies):
+            pairs = [pair for reply in replies for pair in reply.items()]
+            names += [value for name, value in pairs if name == "model" or name.endswith("id")]
+    return names
 
 
 def _check_repeats(layout: Layout, rows: Sequence[Cells], source: str) -> None:

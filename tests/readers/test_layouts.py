@@ -627,7 +627,7 @@ def test_replies_that_repeat_the_prompt_are_no_replies_where_most_of_them_do() -
 def test_a_chosen_that_names_a_column_or_a_model_is_no_reply(row: Row) -> None:
     row = {"prompt": "Is tea a fruit?", **row}
     reply = ROW | {"chosen": "No, a leaf."}
-    with pytest.raises(InputError, match=r"^rows: chosen names a column or a model, and is no reply: write"):
+    with pytest.raises(InputError, match=r"^rows: chosen names a column, .*, and is no reply: write"):
         detect([row, row, reply], "rows", list(row))
     assert detect([row, reply], "rows", list(row)).name == "trl"
 
@@ -673,6 +673,12 @@ def test_earlier_turns_in_a_column_of_their_own_are_not_lost() -> None:
     earlier = {"conversation": [user("p"), assistant("o")]}
     rows = [ROW, ROW | earlier]
     assert pairs_of(detect(rows, "rows", []), rows) == ([Pair([user("q")], "a", "b")], ["ambiguous"])
+        {"answer_a": "No, a leaf.", "answer_b": "Yes.", "chosen": "0", "rejected": "1"},
+        {"response_1": "No, a leaf.", "response_2": "Yes.", "chosen": "Response 1", "rejected": "Response 2"},
+        {"text1": "No, a leaf.", "text2": "Yes.", "chosen": "1", "rejected": "2"},
+        {"responses": ["No, a leaf.", "Yes."], "chosen": "0", "rejected": "1"},
+        {"responses": {"left": "No, a leaf.", "right": "Yes."}, "chosen": "left", "rejected": "right"},
+        {"completions": [{"id": "x7"}, {"id": "y1"}, {"uuid": None}], "chosen": "x7", "rejected": "y1"},
     whole = {"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]} | earlier
     as_text = whole | {side: json.dumps(whole[side]) for side in ("chosen", "rejected")} | {"prompt": "q"}
     for row in (whole, as_text):
