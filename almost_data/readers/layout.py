@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property, lru_cache
 from math import isfinite
 from typing import Any
@@ -329,7 +330,7 @@ def number_of(value: Any) -> float | None:
     >>> number_of("4,5"), number_of("1,250")
     (4.5, None)
     """
-    if not isinstance(value, int | float | str) or isinstance(value, bool):
+    if not isinstance(value, int | float | str | Decimal) or isinstance(value, bool):
         return None
     if isinstance(value, str) and DECIMAL_COMMA.fullmatch(value):
         value = value.replace(",", ".")
