@@ -133,7 +133,7 @@ def has_hh_turn(text: str) -> bool:
 def check_text(text: str) -> str:
     """The text, if it is one turn of a user. Raises Unusable for a dialogue that was written as text."""
     is_plain = ":" not in text and "<" not in text and "：" not in text and "[" not in text
-    if is_plain and "# " not in text and "]~" not in text:
+    if is_plain and "#" not in text and "]" not in text:
         return text  # no turn is written without one of these
     is_open = any(mark in text[-20:] for mark in (":", "<think>", "# ")) and _OPEN_TURN.search(text)
     if is_open or _is_transcript(text) or _is_template(text, re.Pattern.search):
@@ -166,7 +166,7 @@ def _is_transcript(text: str) -> bool:
 
 def _is_template(text: str, find: Callable[[re.Pattern[str], str], re.Match[str] | None]) -> bool:
     """Whether a turn of a chat template is where `find` looks, or its end mark at the end of the text."""
-    is_plain = "<" not in text and "[" not in text and "]~" not in text  # fast for most texts
+    is_plain = "<" not in text and "[" not in text and "]" not in text  # fast for most texts
     if is_plain or not any(mark in text for mark in _MARKS):
         return False
     end = _END_TOKEN.search(text, max(0, len(text) - END))

@@ -34,7 +34,8 @@ PARTS = (
     *("contexts", "passages", "documents", "background", "evidence", "persona", "tools", "premise"),
     *("dialogue", "chat_history", "conversation_history", "dialogue_history", "chat_template_kwargs"),
     *("system_message", "system_instruction", "sys_prompt", "instructions", "schema", "inputs"),
-    *("choices", "options", "endings", "initial_reason_steps"),
+    *("choices", "options", "endings", "initial_reason_steps", "body", "selftext", "knowledge"),
+    *("previous_turns", "previous_messages", "context_messages", "dialog", "dialog_history", "system_role"),
 )
 """Columns of what may belong to a prompt in another column, or to the beginning of its replies."""
 PROMPT_COLUMNS = (
