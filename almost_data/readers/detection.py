@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InputError
 from .dialogue_text import is_hh, is_whole_hh
 from .elsewhere import check_elsewhere
-from .files import SAMPLE
+from .files import SAMPLE, listed
 from .formats import Row
 from .layout import (
     BEFORE,
@@ -40,6 +40,8 @@ MODEL_COLUMNS = ("model_a", "model_b", "model_1", "model_2")
 """Columns that name the models of two replies."""
 REPLIES = ("responses", "completions", "generations", "candidates", "answers", "outputs")
 """Columns that hold several replies to a prompt."""
+JUDGED = (*SIDES, "prefer", "winner", "better", "comparison", "rank", "verdict")
+"""Words in the names of columns that say which reply is better."""
 PLACES = {*digits, *"abcd"}
 """What stands for one of several replies, or ends the name of its column."""
 _LAST_WORD = re.compile(r"[^\W\d_]+|\d+|.")
@@ -81,7 +83,7 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
         _check_repeats(layout, rows, source)
         _check_labels(layout, rows, source)
         return layout
-    names = ", ".join(columns) or "none"
+    names = listed(columns) or "none"
     if fitting:
         described = " and ".join(layout.described for layout in fitting)
         raise InputError(f"{source}: its columns ({names}) fit {described}: {FIX}")
@@ -144,9 +146,9 @@ def _check_labels(layout: Layout, rows: Sequence[Cells], source: str) -> None:
 
 
 def _other_labels(layout: Layout, column: str, numbers: set[float], place: str) -> InputError:
-    listed = ", ".join(f"{number:g}" for number in sorted(numbers)[:5])
+    few = ", ".join(f"{number:g}" for number in sorted(numbers)[:5])
     fix = "write rows with prompt, chosen and rejected"
-    return InputError(f"{place}: {column} has {listed}, and {layout.title} has other labels: {fix}")
+    return InputError(f"{place}: {column} has {few}, and {layout.title} has other labels: {fix}")
 
 
 def with_labels(layout: Layout, column: str, rows: Iterable[Row]) -> Iterator[Row]:
@@ -200,8 +202,7 @@ def _near_miss(rows: Sequence[Cells]) -> str:
 def _unjudged(rows: Sequence[Cells], columns: Sequence[str]) -> str:
     """Where to go with answers that nobody compared: one a row, or a column for each model."""
     names = set(columns)
-    has_side = any(side in name.lower() for name in columns for side in SIDES)
-    if has_side:
+    if any(word in name.lower() for name in columns for word in JUDGED):
         return ""
     if dialogues := names & {*CONVERSATIONS}:
         return f"; if {min(dialogues)} holds whole conversations, `import queries` reads their prompts"

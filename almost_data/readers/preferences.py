@@ -217,7 +217,7 @@ def _read(layout: Layout, place: str, row: Cells, is_checked: bool = False) -> R
     return ReadRow(place, row, result)
 
 
-ALONE = "no other row of this prompt beside it: rows of one prompt must follow each other"
+ALONE = "the only row of this prompt here: a preference needs two rows of it, which follow each other"
 
 
 def _read_groups(layout: Layout, prompt: str, rows: Iterable[Row]) -> Iterator[ReadRow]:

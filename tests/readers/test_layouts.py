@@ -312,10 +312,25 @@ def test_answers_without_a_preference_are_sent_to_the_import_of_responses(row: R
     for judged in (
         *({"prompt": "q", "chosen": "a"}, {"prompt": "q", "id": "x1", "kind": "y"}),
         {"prompt": "q", "best_chosen": "No, a leaf.", "rejected_text": "It is."},
+        *(
+            {"prompt": "q", "x": "No, a leaf.", "y": "It is.", name: "x"}
+            for name in ("Preference", "ranking")
+        ),
     ):
         with pytest.raises(InputError) as error:
             detect([judged], "file.jsonl", list(judged))
         assert "import responses" not in str(error.value)
+
+
+def test_a_refusal_names_so_many_columns_and_their_beginnings() -> None:
+    row = {f"{number} {'long' * 30}\nname": "a" for number in range(60)}
+    for refuse in (
+        lambda: detect([row], "rows", list(row)),
+        lambda: find_queries(list(row), [row], "rows", None),
+    ):
+        with pytest.raises(InputError, match=r"long\w*, .* and 10 more\W.*import\.columns") as error:
+            refuse()
+        assert len(str(error.value)) < 4_000 and "\n" not in str(error.value)
 
 
 def test_conversations_without_a_preference_are_sent_to_the_import_of_queries() -> None:
