@@ -14,7 +14,7 @@ _ROLES = {"Human": "user", "User": "user", "Assistant": "assistant"}
 _HH_ROLES = ("Human:", "Assistant:")
 _REPLY_LABELS = (
     *(*_HH_ROLES, "ASSISTANT:", "### Assistant:", "### Response:", "## Assistant\n", "### Assistant\n"),
-    *("**Assistant:**", "**Assistant**:", "[Assistant]"),
+    *("**Assistant:**", "**Assistant**:"),
 )
 """How a reply begins that has the label of its turn."""
 _HH_START = re.compile(r"\s*Human:")
@@ -58,9 +58,11 @@ def _label(roles: str) -> str:
 _USERS = "human|user|you|人类|人間|用户|ユーザー|사용자|usuario|utilisateur|nutzer|пользователь"
 _ASSISTANTS = "assistant|ai|bot|chatgpt|助手|アシスタント|어시스턴트|asistente|assistent|ассистент"
 _TRANSCRIPT_START = re.compile(
-    rf"\s*(?:{_label(f'{_USERS}|system')}|GPT4 Correct User:"
+    rf"\s*(?:{_label(_USERS)}|GPT4 Correct User:"
     r"|A chat between a (?:curious )?(?:human|user) |BEGINNING OF CONVERSATION: USER:|<(?i:human|user)>)"
 )
+_SYSTEM_START = re.compile(rf"\s*{_label('system')}")
+_LATER_USER = re.compile(rf"[\r\n][ \t]*{_label(_USERS)}")
 _TRANSCRIPT_REPLY = re.compile(
     rf"[\r\n][ \t]*{_label(_ASSISTANTS)}|(?:### ?|GPT4 Correct )(?i:{_ASSISTANTS})[:：]"
     r"|[ >](?:ASSISTANT|GPT):|<(?i:assistant)>"
@@ -144,8 +146,8 @@ def check_text(text: str) -> str:
 def check_reply(text: str) -> str:
     """The text, unless it begins as a dialogue; an answer may show one further down. Raises Unusable."""
     start = text.lstrip()
-    is_transcript = _TRANSCRIPT_START.match(start) and _TRANSCRIPT_REPLY.search(start)
-    if start.startswith(_REPLY_LABELS) or is_transcript or _is_template(start, re.Pattern.match):
+    is_dialogue = start.startswith(_REPLY_LABELS) or _begins_as_transcript(start)
+    if is_dialogue or _is_template(start, re.Pattern.match):
         raise Unusable("template_text")
     return text
 
@@ -154,7 +156,7 @@ def _is_transcript(text: str) -> bool:
     """Whether a text begins with a user's turn and goes on with a reply, or has turns of HH or Alpaca."""
     if text.lstrip().startswith(("prompter:", "Human:")):  # OASST's word for the user, and HH-RLHF's
         return True
-    if _TRANSCRIPT_START.match(text) and _TRANSCRIPT_REPLY.search(text):
+    if _begins_as_transcript(text):
         return True
     instruction = _INSTRUCTION_HEAD.search(text)
     if instruction and _RESPONSE_HEAD.search(text, instruction.end() - 1):
@@ -162,6 +164,12 @@ def _is_transcript(text: str) -> bool:
     if not any(role in text for role in _HH_ROLES):
         return False
     return has_hh_turn(text) or all(line.search(text) for line in _HH_LINES)
+
+
+def _begins_as_transcript(text: str) -> bool:
+    """Whether a text begins with a turn of a user, or a system text before it, and goes on with a reply."""
+    begins = _TRANSCRIPT_START.match(text) or (_SYSTEM_START.match(text) and _LATER_USER.search(text))
+    return begins is not None and _TRANSCRIPT_REPLY.search(text) is not None
 
 
 def _is_template(text: str, find: Callable[[re.Pattern[str], str], re.Match[str] | None]) -> bool:

@@ -158,6 +158,7 @@ def test_instructions_are_sought_without_a_pattern_of_any_length() -> None:
         "### Instructions:\nBe kind.\n\n### Response format:\nJSON",
         "<td>user\n</td>",
         "System: Ubuntu\nUser: root",
+        "System: a set of parts.\n\nAI: intelligence of machines.",
         "[User] is to log in. Then [Assistant] appears.",
         "What does ]~b] mean?",
     ],
