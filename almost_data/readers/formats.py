@@ -296,7 +296,8 @@ def _delimited_rows(marks: str, path: Path, tick: Tick) -> Iterator[Row]:
             continue
         if len(cells) != len(names):
             counts = f"{len(cells)} cells under {len(names)} column names"
-            raise InputError(f"{place}: {counts}: quote cells that hold {delimiter!r}")
+            mark = repr(delimiter) if len(cells) > len(names) else "a line break"
+            raise InputError(f"{place}: {counts}: quote cells that hold {mark}")
         yield place, dict(zip(names, cells, strict=True))
 
 
