@@ -27,6 +27,8 @@ IMAGES = {
     *("video", "videos", "video_path", "audio", "audios", "audio_path"),
 }
 """Columns of what is no text, and belongs to the prompt."""
+NULLS = ("nan", "NaN", "None", "null", "NULL", "<NA>", "#N/A")
+"""What tables of text have for a null: such a text alone is no prompt and no reply."""
 TURN_KEYS = frozenset(("role", "from", "messages"))
 """What an object that is a turn, or that holds turns, has."""
 
@@ -92,7 +94,7 @@ def read_prompt(value: Any, system: Any = None, history: Any = None) -> Messages
     `history` is a list of pairs of a user's text and the reply, or of turns, also as JSON text. Raises
     Unusable.
     """
-    if value is None or value in ("", [], "[]"):
+    if value is None or value in ("", [], "[]", *NULLS):
         raise Unusable("no_prompt")
     turns = read_turns(value)
     if turns is None:
@@ -169,7 +171,7 @@ def read_reply(value: Any, prompt: Messages | None) -> Conversation:
 
     A whole conversation must begin with the prompt; a system turn before it is kept. Raises Unusable.
     """
-    if value is None or value in ("", []):
+    if value is None or value in ("", [], *NULLS):
         raise Unusable("no_reply")
     turns = read_turns(value)
     if turns is None:

@@ -3,12 +3,15 @@
 Where no layout fits, or more than one, the source is refused and its columns are named.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from string import digits
+from typing import Any
 
 from ..errors import InputError
 from .dialogue_text import is_hh, is_whole_hh
 from .elsewhere import check_elsewhere
-from .files import SAMPLE
+from .files import SAMPLE, listed
 from .formats import Row
 from .layout import (
     BEFORE,
@@ -18,7 +21,9 @@ from .layout import (
     Layout,
     check_repeats,
     has_value,
+    mapping,
     number_of,
+    objects,
     python_list,
     side,
     text,
@@ -33,9 +38,17 @@ ORIGINS = ("source", "dataset", "subset")
 """Columns that say where a row comes from."""
 MODEL_COLUMNS = ("model_a", "model_b", "model_1", "model_2")
 """Columns that name the models of two replies."""
+REPLIES = ("responses", "completions", "generations", "candidates", "answers", "outputs")
+"""Columns that hold several replies to a prompt."""
+JUDGED = (*SIDES, "prefer", "winner", "better", "comparison", "rank", "verdict")
+"""Words in the names of columns that say which reply is better."""
+PLACES = {*digits, *"abcd"}
+"""What stands for one of several replies, or ends the name of its column."""
+_LAST_WORD = re.compile(r"[^\W\d_]+|\d+|.")
+"""The parts of a name, of which the last may number its column."""
 FIX = (
     "name the columns of the prompt, the better and the worse reply: import.columns "
-    "prompt=NAME,chosen=NAME,rejected=NAME"
+    "prompt=NAME,chosen=NAME,rejected=NAME, or write rows with these columns"
 )
 LABELS = {-1, 0, 1, 2}
 """Numbers by which files label two sides; any other is a mistake of its row alone."""
@@ -70,7 +83,7 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
         _check_repeats(layout, rows, source)
         _check_labels(layout, rows, source)
         return layout
-    names = ", ".join(columns) or "none"
+    names = listed(columns) or "none"
     if fitting:
         described = " and ".join(layout.described for layout in fitting)
         raise InputError(f"{source}: its columns ({names}) fit {described}: {FIX}")
@@ -80,18 +93,36 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
 
 
 def _check_references(layout: Layout, rows: Sequence[Cells], source: str, columns: Sequence[str]) -> None:
-    """Raise InputError where most of `chosen` name a model, a column or its last word, and are no replies."""
+    """Raise InputError where most of `chosen` stand for replies in other columns, and are no replies.
+
+    They name a column or its last word, a model, or the place, key or id of one of several replies.
+    """
     if "chosen" not in layout.columns:
         return
-    others = [name.lower() for name in columns if name not in SIDES]
-    names = {*others, *(name.rpartition("_")[2] for name in others)}
+    others = [name.lower().replace(" ", "_") for name in columns if name not in SIDES]
+    names = {*others, *(_LAST_WORD.findall(name)[-1] for name in others if name)}
+    if len(names & PLACES) > 1:
+        names |= PLACES
+    if not names.isdisjoint(REPLIES):
+        names |= {*digits}
     values = [(row, row["chosen"].strip()) for row in rows if isinstance(row.get("chosen"), str)]
-    are_names = [
-        value.lower() in names or value in [row.get(name) for name in MODEL_COLUMNS] for row, value in values
-    ]
+    words = [(row, value, value.lower().replace(" ", "_")) for row, value in values]
+    are_names = [word in names or value in _referents(row) for row, value, word in words]
     if 2 * sum(are_names) > len(values):
-        problem = "chosen names a column or a model, and is no reply"
+        problem = "chosen names a column, a model or one of several replies, and is no reply"
         raise InputError(f"{source}: {problem}: write rows with prompt, and the texts as chosen and rejected")
+
+
+def _referents(row: Cells) -> list[Any]:
+    """What may stand for a reply of a row: a model, or the key or id of one of several replies."""
+    names = [row.get(name) for name in MODEL_COLUMNS]
+    for replies in filter(None, map(row.get, REPLIES)):
+        if mapping(replies):
+            names += replies
+        elif objects(replies):
+            pairs = [pair for reply in replies for pair in reply.items()]
+            names += [value for name, value in pairs if name == "model" or name.endswith("id")]
+    return names
 
 
 def _check_repeats(layout: Layout, rows: Sequence[Cells], source: str) -> None:
@@ -115,9 +146,9 @@ def _check_labels(layout: Layout, rows: Sequence[Cells], source: str) -> None:
 
 
 def _other_labels(layout: Layout, column: str, numbers: set[float], place: str) -> InputError:
-    listed = ", ".join(f"{number:g}" for number in sorted(numbers)[:5])
+    few = ", ".join(f"{number:g}" for number in sorted(numbers)[:5])
     fix = "write rows with prompt, chosen and rejected"
-    return InputError(f"{place}: {column} has {listed}, and {layout.title} has other labels: {fix}")
+    return InputError(f"{place}: {column} has {few}, and {layout.title} has other labels: {fix}")
 
 
 def with_labels(layout: Layout, column: str, rows: Iterable[Row]) -> Iterator[Row]:
@@ -171,8 +202,7 @@ def _near_miss(rows: Sequence[Cells]) -> str:
 def _unjudged(rows: Sequence[Cells], columns: Sequence[str]) -> str:
     """Where to go with answers that nobody compared: one a row, or a column for each model."""
     names = set(columns)
-    has_side = any(side in name.lower() for name in columns for side in SIDES)
-    if has_side:
+    if any(word in name.lower() for name in columns for word in JUDGED):
         return ""
     if dialogues := names & {*CONVERSATIONS}:
         return f"; if {min(dialogues)} holds whole conversations, `import queries` reads their prompts"

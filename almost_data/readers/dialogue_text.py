@@ -12,24 +12,30 @@ from .reasons import Unusable
 
 _ROLES = {"Human": "user", "User": "user", "Assistant": "assistant"}
 _HH_ROLES = ("Human:", "Assistant:")
-_REPLY_LABELS = (*_HH_ROLES, "ASSISTANT:", "### Assistant:", "### Response:")
+_REPLY_LABELS = (
+    *(*_HH_ROLES, "ASSISTANT:", "### Assistant:", "### Response:", "## Assistant\n", "### Assistant\n"),
+    *("**Assistant:**", "**Assistant**:"),
+)
 """How a reply begins that has the label of its turn."""
 _HH_START = re.compile(r"\s*Human:")
 _HH_REPLY = re.compile(r"(\r\n\r\n|\n\n|\r\n|\n|\r)[ \t]*Assistant:")
 _STEER_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
 _TOKEN = r"<[|｜][^\s<>|｜]{1,40}[|｜]>"
-_LINE_START = rf"(?:^|\n)[ \t]*(?:(?:<s>|<bos>|\[gMASK\]|<sop>|{_TOKEN})[ \t]*)*"
-_MARKS = ("<", "[|", "[INST]", "[SYSTEM_PROMPT]", "[AVAILABLE_TOOLS]")
+_LINE_START = rf"(?:^|\n)[ \t]*(?:(?:<s>|<bos>|\[gMASK\]|<sop>|\]~!b\[|{_TOKEN})[ \t]*)*"
+_MARKS = ("<", "[|", "[INST]", "[SYSTEM_PROMPT]", "[AVAILABLE_TOOLS]", "]~", "[e~[")
 """One of which every mark of a chat template has."""
+_TURN_TOKEN = r"[<\]][^\s<>\[\]]{0,20}[:_|~][^\s<>\[\]]{0,20}[>\]]"
+"""What begins a turn, as `<start_of_turn>`, `<seed:bos>` and `]~b]`, by a sign that no tag of HTML has."""
 _ROLE = "(?:system|developer|user|human|prompter|assistant|bot|ai)"
 _TEMPLATE_TURN = re.compile(
     rf"{_LINE_START}(?:{_TOKEN}(?i:{_ROLE})(?:\n|{_TOKEN}|\Z)|<[|｜](?:im_)?(?i:{_ROLE})(?:_TOKEN)?[|｜]>"
     rf"|\[\|(?i:{_ROLE})\|\]|\[(?:SYSTEM_PROMPT|AVAILABLE_TOOLS)\]|<<SYS>>|<(?i:{_ROLE})>:"
-    r"|<start_of_turn>(?:user|model)\n|<extra_id_[01]>(?:System|User|Assistant)\n)"
+    rf"|{_TURN_TOKEN}(?i:{_ROLE}|model)\n|<role>(?i:{_ROLE})</role>)"
 )
 """A turn as chat templates write it: a role between special tokens, or in one."""
 _END_TOKEN = re.compile(
-    rf"""(?:(?<=[^ \t`"'(*])|(?<=[.!?。！？] ))(?:{_TOKEN}|<end_of_turn>|<eos>|</s>)\s*\Z"""
+    r"""(?:(?<=[^ \t`"'(*])|(?<=[.!?。！？] ))"""
+    rf"(?:{_TOKEN}|<end_of_turn>|<turn\|>|<(?:seed:)?eos>|\[e~\[|</s>)\s*\Z"
 )
 """The end of a turn likewise, at the end of a text and right behind it, or behind a sentence."""
 END = 100
@@ -38,19 +44,33 @@ _INSTRUCTION = re.compile(_LINE_START + r"\[INST\]")
 """The beginning of a turn that ends in `[/INST]`, which is sought apart: a pattern of both is quadratic."""
 _OPEN_TURN = re.compile(
     r"(?:(?:^|\n)(?:Assistant|AI|### (?:Response|Assistant))|(?:^|[\s>])ASSISTANT):\s*\Z|\n<think>\s*\Z"
+    r"|(?:^|\n)(?:### Response|#{1,4} Assistant)\s*\Z"
 )
 """The end of a prompt that was written for a model to continue."""
+
+
+def _label(roles: str) -> str:
+    """The pattern of a label: `User:`, `**User:**`, `[User]`, or a heading, `## User`."""
+    role = rf"(?i:{roles})(?: said)?"
+    return rf"(?:(?:#{{1,4}} ?|\*\*|\[)?{role}(?:\*\*|\])?[ \t]?[:：]|#{{1,4}} {role}[ \t]*[\r\n]|\[{role}\])"
+
+
+_USERS = "human|user|you|人类|人間|用户|ユーザー|사용자|usuario|utilisateur|nutzer|пользователь"
+_ASSISTANTS = "assistant|ai|bot|chatgpt|助手|アシスタント|어시스턴트|asistente|assistent|ассистент"
 _TRANSCRIPT_START = re.compile(
-    r"\s*(?:(?:### ?|GPT4 Correct |\*\*|\[)?(?i:human|user|人类|人間|用户|ユーザー)(?:\*\*|\])?[:：]"
+    rf"\s*(?:{_label(_USERS)}|GPT4 Correct User:"
     r"|A chat between a (?:curious )?(?:human|user) |BEGINNING OF CONVERSATION: USER:|<(?i:human|user)>)"
 )
+_SYSTEM_START = re.compile(rf"\s*{_label('system')}")
+_LATER_USER = re.compile(rf"[\r\n][ \t]*{_label(_USERS)}")
 _TRANSCRIPT_REPLY = re.compile(
-    r"(?:[\r\n][ \t]*(?:\*\*|\[)?|### ?|GPT4 Correct )"
-    r"(?i:assistant|ai|bot|助手|アシスタント)(?:\*\*|\])?[:：]"
-    r"|[ >]ASSISTANT:|<(?i:assistant)>"
+    rf"[\r\n][ \t]*{_label(_ASSISTANTS)}|(?:### ?|GPT4 Correct )(?i:{_ASSISTANTS})[:：]"
+    r"|[ >](?:ASSISTANT|GPT):|<(?i:assistant)>"
 )
 """The turns of a transcript, as `User:` and `Assistant:`; in Guanaco and Vicuna they stand within a line."""
-_ALPACA_TURNS = ("### Instruction:\n", "\n### Response:")
+_INSTRUCTION_HEAD = re.compile(r"### (?:Instruction|指示):?[ \t]*[\r\n]")
+_RESPONSE_HEAD = re.compile(r"[\r\n]### (?:Response|応答)(?::|[ \t]*(?:[\r\n]|\Z))")
+"""The two turns of Alpaca's template."""
 _LINE_END = r"(?>\r\n|\n|\r)"
 _HH_PARAGRAPH = re.compile(rf"{_LINE_END}[ \t]*{_LINE_END}[ \t]*(?:Human|Assistant):")
 _HH_LINES = [re.compile(rf"(?:\A|{_LINE_END})[ \t]*{role}:") for role in ("Human", "Assistant")]
@@ -114,9 +134,10 @@ def has_hh_turn(text: str) -> bool:
 
 def check_text(text: str) -> str:
     """The text, if it is one turn of a user. Raises Unusable for a dialogue that was written as text."""
-    if ":" not in text and "<" not in text and "：" not in text and "[" not in text:
+    is_plain = ":" not in text and "<" not in text and "：" not in text and "[" not in text
+    if is_plain and "#" not in text and "]" not in text:
         return text  # no turn is written without one of these
-    is_open = any(mark in text[-20:] for mark in (":", "<think>")) and _OPEN_TURN.search(text)
+    is_open = any(mark in text[-20:] for mark in (":", "<think>", "# ")) and _OPEN_TURN.search(text)
     if is_open or _is_transcript(text) or _is_template(text, re.Pattern.search):
         raise Unusable("template_text")
     return text
@@ -125,7 +146,8 @@ def check_text(text: str) -> str:
 def check_reply(text: str) -> str:
     """The text, unless it begins as a dialogue; an answer may show one further down. Raises Unusable."""
     start = text.lstrip()
-    if start.startswith(_REPLY_LABELS) or _is_template(start, re.Pattern.match):
+    is_dialogue = start.startswith(_REPLY_LABELS) or _begins_as_transcript(start)
+    if is_dialogue or _is_template(start, re.Pattern.match):
         raise Unusable("template_text")
     return text
 
@@ -134,19 +156,26 @@ def _is_transcript(text: str) -> bool:
     """Whether a text begins with a user's turn and goes on with a reply, or has turns of HH or Alpaca."""
     if text.lstrip().startswith(("prompter:", "Human:")):  # OASST's word for the user, and HH-RLHF's
         return True
-    if _TRANSCRIPT_START.match(text) and _TRANSCRIPT_REPLY.search(text):
+    if _begins_as_transcript(text):
         return True
-    instruction, response = _ALPACA_TURNS
-    if 0 <= text.find(instruction) <= text.rfind(response):
+    instruction = _INSTRUCTION_HEAD.search(text)
+    if instruction and _RESPONSE_HEAD.search(text, instruction.end() - 1):
         return True
     if not any(role in text for role in _HH_ROLES):
         return False
     return has_hh_turn(text) or all(line.search(text) for line in _HH_LINES)
 
 
+def _begins_as_transcript(text: str) -> bool:
+    """Whether a text begins with a turn of a user, or a system text before it, and goes on with a reply."""
+    begins = _TRANSCRIPT_START.match(text) or (_SYSTEM_START.match(text) and _LATER_USER.search(text))
+    return begins is not None and _TRANSCRIPT_REPLY.search(text) is not None
+
+
 def _is_template(text: str, find: Callable[[re.Pattern[str], str], re.Match[str] | None]) -> bool:
     """Whether a turn of a chat template is where `find` looks, or its end mark at the end of the text."""
-    if "<" not in text and not ("[" in text and any(mark in text for mark in _MARKS)):  # fast for most texts
+    is_plain = "<" not in text and "[" not in text and "]" not in text  # fast for most texts
+    if is_plain or not any(mark in text for mark in _MARKS):
         return False
     end = _END_TOKEN.search(text, max(0, len(text) - END))
     if end and not (end[0].startswith("</s>") and "<s>" in text):

@@ -24,8 +24,8 @@ TABLE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 ALL_SPLITS = "all"
 SAMPLE = 200
 """Rows by which layout and columns are told."""
-NAMED, NAME_LENGTH = 10, 60
-"""Columns that a line names at most, and characters of each."""
+NAMED, MOST_NAMED, NAME_LENGTH = 10, 50, 60
+"""Columns that a line names at most, those of an error, and characters of each."""
 Needs = Callable[[str], bool]
 """Whether a column is read."""
 
@@ -91,9 +91,15 @@ def not_read(columns: Iterable[str]) -> str:
     >>> not_read(["lang", "meta"])
     '; not read: lang, meta'
     """
-    names = [" ".join(name.split())[:NAME_LENGTH] for name in columns if name.strip()]
-    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"; not read: {', '.join(names[:NAMED])}{rest}" if names else ""
+    names = listed([name for name in columns if name.strip()], NAMED)
+    return f"; not read: {names}" if names else ""
+
+
+def listed(columns: Iterable[str], most: int = MOST_NAMED) -> str:
+    """The names of the first columns, cut where they are long, and how many others there are."""
+    names = [" ".join(name.splitlines())[:NAME_LENGTH] for name in columns]
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
 def without_images(columns: Container[str], source: str, fix: str) -> Needs:

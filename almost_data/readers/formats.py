@@ -268,6 +268,8 @@ def _is_row(path: Path, row: dict[str, Any]) -> bool:
     if is_nested and ("0" in row or all("0" in value for value in values)):
         fix = 'write rows: `frame.to_json(path, orient="records", lines=True)`'
         raise InputError(f"{path}: columns or rows by number, as pandas writes them: {fix}")
+    if is_nested and len(values) > 3 and len(set(map(frozenset, values))) < len(values):
+        raise InputError(f"{path}: rows by their names, and no list of them: write {JSON_FORM}")
     lists = [
         value for name in ("examples", "data", "rows", "train") if isinstance(value := row.get(name), list)
     ]
@@ -294,7 +296,8 @@ def _delimited_rows(marks: str, path: Path, tick: Tick) -> Iterator[Row]:
             continue
         if len(cells) != len(names):
             counts = f"{len(cells)} cells under {len(names)} column names"
-            raise InputError(f"{place}: {counts}: quote cells that hold {delimiter!r}")
+            mark = repr(delimiter) if len(cells) > len(names) else "a line break"
+            raise InputError(f"{place}: {counts}: quote cells that hold {mark}")
         yield place, dict(zip(names, cells, strict=True))
 
 

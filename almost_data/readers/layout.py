@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property, lru_cache
 from math import isfinite
 from typing import Any
@@ -33,7 +34,8 @@ PARTS = (
     *("contexts", "passages", "documents", "background", "evidence", "persona", "tools", "premise"),
     *("dialogue", "chat_history", "conversation_history", "dialogue_history", "chat_template_kwargs"),
     *("system_message", "system_instruction", "sys_prompt", "instructions", "schema", "inputs"),
-    *("choices", "options", "endings", "initial_reason_steps"),
+    *("choices", "options", "endings", "initial_reason_steps", "body", "selftext", "knowledge"),
+    *("previous_turns", "previous_messages", "context_messages", "dialog", "dialog_history", "system_role"),
 )
 """Columns of what may belong to a prompt in another column, or to the beginning of its replies."""
 PROMPT_COLUMNS = (
@@ -329,7 +331,7 @@ def number_of(value: Any) -> float | None:
     >>> number_of("4,5"), number_of("1,250")
     (4.5, None)
     """
-    if not isinstance(value, int | float | str) or isinstance(value, bool):
+    if not isinstance(value, int | float | str | Decimal) or isinstance(value, bool):
         return None
     if isinstance(value, str) and DECIMAL_COMMA.fullmatch(value):
         value = value.replace(",", ".")

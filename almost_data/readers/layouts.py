@@ -258,6 +258,7 @@ LAYOUTS: tuple[Layout, ...] = (
         title="HelpSteer2 preferences",
         source="nvidia/HelpSteer2",
         columns={"prompt": anything, "response_1": text, "response_2": text, "preference_strength": anything},
+        labels={"preference_strength": rows.are_signed},
         read=rows.labelled(("response_1", "response_2"), "preference_strength", rows.by_sign),
         example={"prompt": _PROMPT, "response_1": _GOOD, "response_2": _BAD, "preference_strength": -2},
     ),
@@ -274,6 +275,7 @@ LAYOUTS: tuple[Layout, ...] = (
         title="HelpSteer3 preferences",
         source="nvidia/HelpSteer3",
         columns={"context": turns, "response1": text, "response2": text, "overall_preference": anything},
+        labels={"overall_preference": rows.are_signed},
         read=rows.labelled(("response1", "response2"), "overall_preference", rows.by_sign, "context"),
         example={"context": _USER, "response1": _BAD, "response2": _GOOD, "overall_preference": 3},
     ),
@@ -337,15 +339,19 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(
         name="arena",
         title="Chatbot Arena",
-        source="lmsys/chatbot_arena_conversations",
+        source="lmsys/chatbot_arena_conversations; lmsys/mt_bench_human_judgments",
         columns={"conversation_a": turns, "conversation_b": turns, "winner": text},
-        optional=("model_a", "model_b"),
-        read=rows.labelled(
-            ("conversation_a", "conversation_b"),
-            "winner",
-            rows.by_value("model_a", "model_b"),
-            None,
-            ("model_a", "model_b"),
+        optional=("model_a", "model_b", "turn"),
+        read=rows.up_to_turn(
+            rows.labelled(
+                ("conversation_a", "conversation_b"),
+                "winner",
+                rows.by_value("model_a", "model_b"),
+                None,
+                ("model_a", "model_b"),
+            ),
+            "conversation_a",
+            "conversation_b",
         ),
         example={
             "conversation_a": _CONVERSATIONS["chosen"],

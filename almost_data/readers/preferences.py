@@ -14,7 +14,7 @@ import msgspec
 
 from ..errors import InputError
 from .conversations import IMAGES
-from .detection import FIX, ORIGINS, choose, with_labels
+from .detection import FIX, MODEL_COLUMNS, ORIGINS, REPLIES, choose, with_labels
 from .dialogue_text import is_hh, is_whole_hh
 from .fastchat import JUDGMENTS, REVIEWS, is_fastchat, preference_rows
 from .files import (
@@ -51,7 +51,7 @@ _SIDE_COLUMNS = {pattern.format(side) for pattern in (*SCORES, *MODELS) for side
 COLUMNS = frozenset(
     {name for layout in LAYOUTS for name in (*layout.columns, *layout.optional, *layout.foreign)}
     | _SIDE_COLUMNS
-    | {*ORIGINS, *BEFORE, ADDITION, CONVERSATION}
+    | {*ORIGINS, *BEFORE, ADDITION, CONVERSATION, *MODEL_COLUMNS, *REPLIES}
 )
 """All columns that a layout is told by, or read from."""
 
@@ -217,7 +217,7 @@ def _read(layout: Layout, place: str, row: Cells, is_checked: bool = False) -> R
     return ReadRow(place, row, result)
 
 
-ALONE = "no other row of this prompt beside it: rows of one prompt must follow each other"
+ALONE = "the only row of this prompt here: a preference needs two rows of it, which follow each other"
 
 
 def _read_groups(layout: Layout, prompt: str, rows: Iterable[Row]) -> Iterator[ReadRow]:

@@ -10,6 +10,7 @@ from ..models.chat import Messages
 from .conversations import IMAGES, at_head, check_images, read_turns
 from .dialogue_text import is_hh, read_hh, read_steer
 from .elsewhere import check_elsewhere
+from .files import listed
 from .layout import (
     ADDITION,
     BEFORE,
@@ -165,7 +166,7 @@ def find_column(
     `all_columns` are those of the source, where `columns` are not all of them. `system` is the column of the
     system prompt, where the user names it.
     """
-    names = ", ".join(sorted(all_columns or columns)) or "none"
+    names = listed(sorted(all_columns or columns)) or "none"
     before = [name for name in BEFORE if name in columns and name not in (assigned, system)]
     if system is not None:
         if assigned is None:

@@ -5,8 +5,8 @@ ORDERS_DISAGREE = "orders_disagree"
 TIE = "tie"
 """The reason of a row that says that its sides are equally good: data, and no fault."""
 REASONS = {
-    "no_prompt": "There is no prompt: the column is empty or null.",
-    "no_reply": "A reply is empty or null.",
+    "no_prompt": "There is no prompt: the column is empty or null, or says NaN or None.",
+    "no_reply": "A reply is empty or null, or says NaN or None.",
     "no_user_turn_last": "The prompt does not end in a user's turn.",
     "not_one_reply": "After the prompt there is not exactly one turn of the assistant.",
     "prompts_differ": "The two sides, or a side and the prompt column, do not begin with the same turns.",

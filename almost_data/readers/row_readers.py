@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from ..models.chat import Messages
 from . import html_text
-from .conversations import Conversation, first_value, read_reply
+from .conversations import NULLS, Conversation, first_value, read_reply, read_turns
 from .dialogue_text import check_reply, has_hh_turn, read_hh, read_steer
 from .layout import (
     SIDES,
@@ -126,21 +126,22 @@ def _ranked(prompt: Messages, responses: Iterable[Side]) -> list[Preference]:
 
 
 def _side(text: Any, score: Any, model: Any = None) -> Side:
-    return Side(text if isinstance(text, str) else "", name_of(model), number_of(score))
+    is_text = isinstance(text, str) and text not in NULLS
+    return Side(text if is_text else "", name_of(model), number_of(score))
 
 
 def ultrafeedback(row: Cells) -> list[Preference]:
-    """`completions` with `overall_score`, or with the mean of the annotations' ratings."""
+    """`completions` with `overall_score`, or with the mean of the annotations' ratings where none has it."""
     prompt = prompt_of(row, prompt_cell(row, "instruction"))
     completions = row.get("completions") or ()
-    return _ranked(
-        prompt, [_side(item.get("response"), _overall_score(item), item.get("model")) for item in completions]
-    )
+    scores = [number_of(item.get("overall_score")) for item in completions]
+    if not any(score is not None for score in scores):  # the two have scales of their own
+        scores = list(map(_mean_rating, completions))
+    scored = zip(completions, scores, strict=True)
+    return _ranked(prompt, [_side(item.get("response"), score, item.get("model")) for item, score in scored])
 
 
-def _overall_score(completion: Cells) -> float | None:
-    if (overall := number_of(completion.get("overall_score"))) is not None:
-        return overall
+def _mean_rating(completion: Cells) -> float | None:
     annotations = completion.get("annotations")
     values = annotations.values() if isinstance(annotations, dict) else ()
     numbers = [number_of(value.get("Rating")) for value in values if isinstance(value, dict)]
@@ -303,12 +304,42 @@ def by_value(first: str | int, second: str | int) -> Winner:
     return winner
 
 
+def up_to_turn(read: ReadCells, *columns: str) -> ReadCells:
+    """Reads conversations up to the reply that was judged, where the column `turn` has its number."""
+
+    def read_judged(row: Cells) -> list[Preference]:
+        number = number_of(row.get("turn"))
+        if number is None:
+            return read(row)
+        filled = [name for name in columns if row.get(name)]
+        return read({**row, **{name: _up_to_reply(row[name], number) for name in filled}})
+
+    return read_judged
+
+
+def _up_to_reply(conversation: Any, number: float) -> Messages:
+    turns = read_turns(conversation) or ()
+    ends = [end for end, turn in enumerate(turns, 1) if turn["role"] == "assistant"]
+    if number not in range(1, len(ends) + 1):
+        raise Unusable("not_one_reply", f"column turn: the conversation has no reply {number:g}")
+    return turns[: ends[int(number) - 1]]
+
+
+MOST_BETTER = 3
+"""The end of HelpSteer's scales; what is beyond it is no preference, such as -100."""
+
+
 def by_sign(label: Any) -> int | None:
     """The label says how much better the second response is than the first, below 0 the other way."""
     number = number_of(label)
     if number == 0:
         raise Unusable(TIE)
-    return None if number is None else int(number > 0)
+    return None if number is None or abs(number) > MOST_BETTER else int(number > 0)
+
+
+def are_signed(numbers: set[float]) -> bool:
+    """Whether numbers are labels of `by_sign`: several of which none is below 0 are those of others."""
+    return min(numbers) < 0 or len(numbers) == 1
 
 
 def by_nearness(label: Any) -> int | None:

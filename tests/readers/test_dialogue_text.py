@@ -69,12 +69,32 @@ TEMPLATES = (
     "[SYSTEM_PROMPT] Be brief.[/SYSTEM_PROMPT][INST] Why?[/INST]",
     "\n\n人类：Why?\n\n助手：",
     "人間: Why?\nアシスタント: Because.\n人間: And then?",
+    "]~!b[]~b]system\nBe brief.[e~[\n]~b]user\nWhy?[e~[\n]~b]ai\n",
+    "]~b]user\nWhy?",
+    "<seed:bos>user\nWhy?<seed:eos><seed:bos>assistant\n",
+    "<bos><|turn>user\nWhy?<turn|>\n<|turn>model\n",
+    "<SPECIAL_11>User\nWhy?\n<SPECIAL_11>Assistant\n",
+    "<role>HUMAN</role>Why?<role>ASSISTANT</role>",
+    *("Why?[e~[", "Why?<seed:eos>", "Why?<turn|>"),
+    "## User\nWhy?\n\n## Assistant\nBecause.\n\n## User\nAnd then?",
+    "### User\r\nWhy?\r\n### Assistant\r\nBecause.",
+    "Why?\n\n## Assistant\n",
+    "### Instruction\nWhy?\n\n### Response\n",
+    "Answer.\n\n### 指示:\nWhy?\n\n### 応答:\n",
+    "System: Be brief.\nUser: Why?\nAssistant: Because.\nUser: And then?",
+    "You said:\nWhy?\nChatGPT said:\nBecause.",
+    "[User] Why?\n[Assistant] Because.\n[User] And then?",
+    "User : Why?\nAssistant : Because.\nUser : And then?",
+    "사용자: Why?\n어시스턴트: Because.",
+    "Usuario: Why?\nAsistente: Because.",
+    "BEGINNING OF CONVERSATION: USER: Why? GPT: Because. USER: And then?",
 )
 
 
 LABELS = (
     *("Assistant: Because.", "Human: Why?", "ASSISTANT: Because.", "### Response:\nBecause."),
-    "### Assistant: Because.",
+    *("### Assistant: Because.", "## Assistant\nBecause.", "**Assistant:** Because."),
+    *("]~b]ai\nBecause.", "<seed:bos>assistant\nBecause.", "User: Why?\nAssistant: Because."),
 )
 
 
@@ -134,6 +154,13 @@ def test_instructions_are_sought_without_a_pattern_of_any_length() -> None:
         "Who am I?\r\nAssistant: a person who helps.",
         "A play:\nHuman: Hi.",
         "Q: Why?\nA: Because.\nQ: And then?\nA:",
+        "# User\nHow do I write this page?",
+        "### Instructions:\nBe kind.\n\n### Response format:\nJSON",
+        "<td>user\n</td>",
+        "System: Ubuntu\nUser: root",
+        "System: a set of parts.\n\nAI: intelligence of machines.",
+        "[User] is to log in. Then [Assistant] appears.",
+        "What does ]~b] mean?",
     ],
 )
 def test_text_about_templates_is_text(text: str) -> None:

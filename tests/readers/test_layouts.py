@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -311,10 +312,25 @@ def test_answers_without_a_preference_are_sent_to_the_import_of_responses(row: R
     for judged in (
         *({"prompt": "q", "chosen": "a"}, {"prompt": "q", "id": "x1", "kind": "y"}),
         {"prompt": "q", "best_chosen": "No, a leaf.", "rejected_text": "It is."},
+        *(
+            {"prompt": "q", "x": "No, a leaf.", "y": "It is.", name: "x"}
+            for name in ("Preference", "ranking")
+        ),
     ):
         with pytest.raises(InputError) as error:
             detect([judged], "file.jsonl", list(judged))
         assert "import responses" not in str(error.value)
+
+
+def test_a_refusal_names_so_many_columns_and_their_beginnings() -> None:
+    row = {f"{number} {'long' * 30}\nname": "a" for number in range(60)}
+    for refuse in (
+        lambda: detect([row], "rows", list(row)),
+        lambda: find_queries(list(row), [row], "rows", None),
+    ):
+        with pytest.raises(InputError, match=r"long\w*, .* and 10 more\W.*import\.columns") as error:
+            refuse()
+        assert len(str(error.value)) < 4_000 and "\n" not in str(error.value)
 
 
 def test_conversations_without_a_preference_are_sent_to_the_import_of_queries() -> None:
@@ -359,13 +375,15 @@ def test_a_label_of_no_side_is_told_what_would_be_one(name: str, column: str, la
 
 
 LABELLED = [layout for layout in LAYOUTS if layout.labels]
+LOWS = {"label": 1, "preference": 1, "preference_strength": -1, "overall_preference": -1}
+"""Column of labels other than 0 and 1 -> the lowest of them."""
 
 
 @pytest.mark.parametrize("layout", LABELLED, ids=[layout.name for layout in LABELLED])
 def test_labels_of_other_numbers_are_refused_and_never_read_the_other_way_round(layout: Layout) -> None:
-    """0 and 1 where a layout has 1 and 2: each 1 would mean the other side."""
+    """0 and 1 where a layout has 1 and 2, or -1 and 1: each 1, or 0, would mean the other side."""
     [column] = layout.labels
-    row, low = dict(layout.example), 1 if column in ("label", "preference") else 0
+    row, low = dict(layout.example), LOWS.get(column, 0)
     labels = (0, 1, "0") if low else (1, 2, "1")
     rows = [row | {column: label} for label in labels]
     with pytest.raises(
@@ -473,6 +491,54 @@ def test_a_tie_has_its_own_reason(name: str, label: Row) -> None:
     assert pairs_of(layout, [{**layout.example, **label}]) == ([], ["tie"])
     unknown = dict.fromkeys(label, None)
     assert pairs_of(layout, [{**layout.example, **unknown}]) == ([], ["no_preference"])
+
+
+def test_conversations_are_read_up_to_the_turn_that_was_judged() -> None:
+    def row(reply: str, turn: Any) -> Row:
+        turns = [[user("q"), assistant(text), user("r"), assistant(text * 2)] for text in ("a", reply)]
+        sides = {"conversation_a": turns[0], "conversation_b": json.dumps(turns[1])}
+        return {**sides, "winner": "model_b", "turn": turn}
+
+    first, same = row("b", 1), row("a", "1")
+    layout = detect([first, same], "rows", list(first))
+    assert pairs_of(layout, [first]) == ([Pair([user("q")], "b", "a")], [])
+    later = [row("b", 2), row("b", None), row("b", 3), row("b", 0), row("b", 1.5)]
+    reasons = ["equal_sides", *["prompts_differ"] * 2, *["not_one_reply"] * 3]
+    assert pairs_of(layout, [same, *later]) == ([], reasons)
+
+
+def test_scores_of_two_scales_are_not_compared() -> None:
+    [layout] = [layout for layout in LAYOUTS if layout.name == "ultrafeedback"]
+    rated = [
+        {"response": reply, "annotations": {"honesty": {"Rating": rating}, "truthfulness": {"Rating": "N/A"}}}
+        for reply, rating in (("a", "5"), ("b", "1"))
+    ]
+    row = {"instruction": "q", "completions": rated}
+    assert pairs_of(layout, [row]) == ([Pair([user("q")], "a", "b")], [])
+    mixed = [rated[0], rated[1] | {"overall_score": 7.5}]
+    assert pairs_of(layout, [row | {"completions": mixed}]) == ([], ["no_preference"])
+    three = [*mixed, {"response": "c", "overall_score": 2}]
+    assert pairs_of(layout, [row | {"completions": three}]) == ([Pair([user("q")], "b", "c")], [])
+
+
+@pytest.mark.parametrize("label", [-100, 4, "-7"])
+def test_a_label_beyond_the_scale_says_nothing(label: Any) -> None:
+    row = {"context": [user("q")], "response1": "a", "response2": "b", "overall_preference": -1}
+    assert pairs_of(detect([row], "rows", []), [row, row | {"overall_preference": label}]) == (
+        [Pair([user("q")], "a", "b")],
+        ["no_preference"],
+    )
+
+
+@pytest.mark.parametrize("null", ["nan", "NaN", "None", "null", "NULL", "<NA>", "#N/A"])
+def test_the_text_of_a_null_is_no_prompt_and_no_reply(null: str) -> None:
+    rows = [ROW | {name: null} for name in ROW]
+    assert pairs_of(detect([ROW], "rows", list(ROW)), rows) == ([], ["no_prompt", "no_reply", "no_reply"])
+    within = {"prompt": f"Is {null} a word?", "chosen": f"{null} is.", "rejected": "No."}
+    assert pairs_of(detect([within], "rows", list(ROW)), [within])[1] == []
+    scored = [{"response": "a", "overall_score": 2}, {"response": null, "overall_score": 1}]
+    row = {"instruction": "q", "completions": scored}
+    assert pairs_of(detect([row], "rows", list(row)), [row]) == ([], ["no_preference"])
 
 
 def test_a_judge_of_distilabel_who_rates_both_sides_the_same_makes_a_tie() -> None:
@@ -622,12 +688,18 @@ def test_replies_that_repeat_the_prompt_are_no_replies_where_most_of_them_do() -
         {"response_a": "No, a leaf.", "response_b": "Yes.", "chosen": "a", "rejected": "b"},
         {"answer_1": "No, a leaf.", "answer_2": "Yes.", "chosen": "1", "rejected": "2"},
         {"model_a": "large", "model_b": "small", "text": "No.", "chosen": "large", "rejected": "small"},
+        {"answer_a": "No, a leaf.", "answer_b": "Yes.", "chosen": "0", "rejected": "1"},
+        {"response_1": "No, a leaf.", "response_2": "Yes.", "chosen": "Response 1", "rejected": "Response 2"},
+        {"text1": "No, a leaf.", "text2": "Yes.", "chosen": "1", "rejected": "2"},
+        {"responses": ["No, a leaf.", "Yes."], "chosen": "0", "rejected": "1"},
+        {"responses": {"left": "No, a leaf.", "right": "Yes."}, "chosen": "left", "rejected": "right"},
+        {"completions": [{"id": "x7"}, {"id": "y1"}, {"uuid": None}], "chosen": "x7", "rejected": "y1"},
     ],
 )
-def test_a_chosen_that_names_a_column_or_a_model_is_no_reply(row: Row) -> None:
+def test_a_chosen_that_names_a_reply_elsewhere_is_no_reply(row: Row) -> None:
     row = {"prompt": "Is tea a fruit?", **row}
     reply = ROW | {"chosen": "No, a leaf."}
-    with pytest.raises(InputError, match=r"^rows: chosen names a column or a model, and is no reply: write"):
+    with pytest.raises(InputError, match=r"^rows: chosen names a column, .*, and is no reply: write"):
         detect([row, row, reply], "rows", list(row))
     assert detect([row, reply], "rows", list(row)).name == "trl"
 
@@ -794,6 +866,7 @@ def test_models_scores_and_origins_are_kept_where_they_are_columns() -> None:
         "1,250": None,
         "1,2,3": None,
         10**400: None,
+        Decimal("4.50"): 4.5,
         "nan": None,
         "Infinity": None,
         "N/A": None,
