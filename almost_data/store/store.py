@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from glob import escape, glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,13 +165,11 @@ class Store:
 
     def refs(self, name: str | None = None) -> list[str]:
         """The references of all artifacts, or of those with a name, by name and version; damaged ones too."""
-        places = [
-            (file.parts[-3], file.parts[-2])
-            for file in self.root.glob("*/*/manifest.json")
-            if NAME.fullmatch(file.parts[-3]) and VERSION.fullmatch(file.parts[-2])
-        ]
+        pattern = f"{'*' if name is None else escape(name)}/*/manifest.json"
+        places = [file.split(os.sep)[:2] for file in glob(pattern, root_dir=self.root)]
+        places = [place for place in places if NAME.fullmatch(place[0]) and VERSION.fullmatch(place[1])]
         places.sort(key=lambda place: (place[0], version_key(place[1])))
-        return [f"{place[0]}@{place[1]}" for place in places if name in (None, place[0])]
+        return ["@".join(place) for place in places]
 
     def disk_bytes(self, manifest: Manifest) -> int:
         """The size of an artifact on disk."""
