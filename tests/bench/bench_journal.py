@@ -1,14 +1,16 @@
-"""What the journal and the builder cost around an engine, on the fake one, which costs nothing itself.
+"""What the journal and the builder cost around an engine: on the fake one, and on one that costs nothing.
 
 python -m tests.bench journal
 """
 
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from almost_data.generation import Model, Request, Sampling
+from almost_data.generation import Model, Reply, Request, Sampling
 from almost_data.generation.fake import FakeEngine
 from almost_data.generation.journal import JournaledGenerator
 from almost_data.generation.journal_file import JournalSession, open_journal
@@ -23,6 +25,31 @@ LARGEST = 2_500_000
 PREFIX = "A talk of two people, one of whom asks.\n\n-----\n\n" * 60
 
 
+TEXT = " Start with what you already have at hand. Take it one step at a time, and write down what works."
+CONSTANT = f"{__file__}:Constant"
+
+
+class Constant:
+    """An engine that always says the same: what is timed is all that is around it."""
+
+    name = "constant"
+    honours_seed = True
+    load_seconds = 0.0
+
+    def resolve(self, model: Model) -> Model:
+        return Model(model.id, "1")
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        for request in requests:
+            yield Reply(request.id, TEXT, "stop", 600, 20)
+
+
 def requests_of(count: int) -> list[Request]:
     sampling = Sampling(384, 1.0, 0.9, ("Human:",))
     return [
@@ -31,16 +58,16 @@ def requests_of(count: int) -> list[Request]:
     ]
 
 
-def measure(folder: Path, requests: int) -> tuple[float, float, float]:
+def measure(folder: Path, requests: int, engine: str = "fake") -> tuple[float, float, float]:
     """Seconds, peak MiB, and journal bytes a reply besides its text, of `build responses` in a process."""
-    root = folder / f"of{requests}"
+    root = folder / f"{engine.rpartition(':')[2]}-{requests}"
     for version, queries in (("0.0.1", 1), ("0.1.0", requests // 5)):
         file = folder / f"{queries}.txt"
         file.write_text("".join(f"How do I count up to {n} without a mistake?\n" for n in range(queries)))
         importing.import_queries(Store(root), str(file), version)
     # The small version imports whatever is imported at its first use.
-    small = partial(build_responses, root, "0.0.1")
-    seconds, peak = in_process(build_responses, root, "0.1.0", before=small)
+    small = partial(build_responses, root, "0.0.1", engine)
+    seconds, peak = in_process(build_responses, root, "0.1.0", engine, before=small)
     journal = Store(root).journal
     with open_journal(journal) as database:
         JournalSession(journal).register(database, "reply", ())  # the keys of the last window
@@ -49,8 +76,8 @@ def measure(folder: Path, requests: int) -> tuple[float, float, float]:
     return seconds, peak, (journal.stat().st_size - text) / replies
 
 
-def build_responses(root: Path, version: str) -> None:
-    build.prepare("fake", root=root, version=version).build("responses")
+def build_responses(root: Path, version: str, engine: str) -> None:
+    build.prepare(engine, root=root, version=version).build("responses")
 
 
 def run() -> list[Result]:
@@ -85,6 +112,9 @@ def run() -> list[Result]:
             Result(f"{label}: peak memory", "MiB", peak, None, "bounded"),
             Result("journal: bytes of a reply besides its text", "bytes", added, None, ""),
         ]
+        rate = LARGE / measure(folder, LARGE, CONSTANT)[0]
+        label = f"build responses on an engine that costs nothing, {LARGE:,} requests"
+        results.append(Result(label, "rows/s", rate, None, "15,000"))
         label = f"build responses on the fake engine, {LARGEST:,} requests: peak memory"
         results.append(Result(label, "MiB", measure(folder, LARGEST)[1], None, "bounded"))
     return results
