@@ -203,7 +203,10 @@ def check_names(names: list[str]) -> None:
                 "import, rename its column of the file)"
             )
         if not NAME.fullmatch(name):
-            raise InputError(f"responder {name!r}: use letters, digits, '.', '_' and '-'")
+            raise InputError(
+                f"responder {name!r}: use letters, digits, '.', '_' and '-' (in an import, rename it in the "
+                "file)"
+            )
         if name in names[:place]:
             raise InputError(f"duplicate responder {name!r}: give each its own name")
 

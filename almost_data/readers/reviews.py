@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -52,7 +53,10 @@ def _by_responder(rows: Iterable[Row]) -> Verdicts:
         except (msgspec.ValidationError, Unusable) as error:
             needs = ", ".join(Review.__struct_fields__)
             raise InputError(f"{place}: not a review ({error}); it needs {needs}") from None
-        verdicts.append((query, review.responder_a, review.responder_b, review.score_a - review.score_b))
+        gap = review.score_a - review.score_b
+        if not isfinite(gap):
+            raise InputError(f"{place}: a score is NaN or infinite: give two numbers, or delete the row")
+        verdicts.append((query, review.responder_a, review.responder_b, gap))
     return Verdicts(pl.DataFrame(verdicts, schema=_SCHEMA, orient="row"), "responder")
 
 

@@ -242,6 +242,8 @@ def test_a_judge_of_other_answers_is_refused(run: build.BuildRun) -> None:
             '{"prompt": "q", "responder_a": "a", "responder_b": "b", "score_a": "x", "score_b": 1}',
             r"1: not a review .*Expected `float`, got `str` - at `\$\.score_a`",
         ),
+        ("r.csv", "prompt,responder_a,responder_b,score_a,score_b\nq,a,b,nan,3\n", "2: a score is NaN"),
+        ("r.csv", "prompt,responder_a,responder_b,score_a,score_b\nq,a,b,inf,inf\n", "2: a score is NaN"),
         ("r.parquet", "PAR1", "cannot be read"),
     ],
 )
