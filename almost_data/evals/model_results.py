@@ -28,13 +28,13 @@ def evaluations(store: Store, manifest: Manifest) -> list[CardRow]:
     Left out are fake results, those of another model that once had this name, and those of an older logic of
     their evaluation.
     """
-    rows: list[CardRow] = []
-    for result in results(store):
-        is_about = any(_is_model(manifest, model.id, model.revision) for model in result.models)
-        if result.is_fake or not is_about:
-            continue
-        from .evaluation import is_outdated  # loads what evaluates, so only where there is a result
+    about = [result for result in results(store) if not result.is_fake and _is_about(result, manifest)]
+    if not about:
+        return []
+    from .evaluation import is_outdated  # loads all that evaluates
 
+    rows: list[CardRow] = []
+    for result in about:
         if is_outdated(result):
             continue
         lines = _lines_about(result, manifest.ref)
@@ -42,8 +42,11 @@ def evaluations(store: Store, manifest: Manifest) -> list[CardRow]:
     return sorted(rows, key=lambda row: (row.result.task, row.result.data_name, row.result.fingerprint))
 
 
-def _is_model(manifest: Manifest, name: str, revision: str) -> bool:
-    return name == manifest.ref and bool(revision) and manifest.digest.startswith(revision)
+def _is_about(result: Result, manifest: Manifest) -> bool:
+    return any(
+        model.id == manifest.ref and bool(model.revision) and manifest.digest.startswith(model.revision)
+        for model in result.models
+    )
 
 
 def _lines_about(result: Result, ref: str) -> Iterator[Line]:

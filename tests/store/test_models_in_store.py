@@ -288,9 +288,23 @@ def test_a_model_trained_on_fake_data_gives_fake_ratings(store: Store, tmp_path:
     assert "Not real data" in (store.path(manifest.ref) / "README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("notes", [[], ["A plumbing run."]])
+ABOUT = [
+    *("rm@0.1.0 was trained on a.", "asis@0.1.0 was trained on a."),
+    *("rm@0.1.0 was trained on b: it is ahead.", "asis@0.1.0 was trained on b: it is ahead."),
+]
+"""Notes that begin with a name, and are no notes of its artifact."""
+
+
+@pytest.mark.parametrize(
+    ("notes", "all_notes"),
+    [
+        ([], ["asis@0.1.0: A plumbing run."]),
+        (["A plumbing run."], ["A plumbing run."]),
+        (ABOUT, ["asis@0.1.0: A plumbing run.", *ABOUT]),
+    ],
+)
 def test_a_note_of_several_parents_is_handed_down_once(
-    store: Store, tmp_path: Path, notes: list[str]
+    store: Store, tmp_path: Path, notes: list[str], all_notes: list[str]
 ) -> None:
     noted = {"models": [], "notes": ["A plumbing run."]}
     parents = [
@@ -301,7 +315,7 @@ def test_a_note_of_several_parents_is_handed_down_once(
     weights = Weights(save_tiny_reward(tmp_path / "out"), {"train": 1})
     with store.lock(draft.ref):
         manifest = publish(store, draft, weights, record, parents, lambda manifest: {"README.md": b"# sft"})
-    assert manifest.diagnostics["notes"] == (notes or ["asis@0.1.0: A plumbing run."])
+    assert manifest.diagnostics["notes"] == all_notes
 
 
 def test_a_deleted_judge_or_parent_is_no_reason_to_build_again(store: Store, tmp_path: Path) -> None:
