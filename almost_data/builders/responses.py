@@ -200,12 +200,11 @@ def check_names(names: list[str]) -> None:
         if name in TABLES:
             raise InputError(
                 f"responder {name!r}: this is the name of a table of responses: give it another (in an "
-                "import, rename its column of the file)"
+                f"import, NAME={name})"
             )
         if not NAME.fullmatch(name):
             raise InputError(
-                f"responder {name!r}: use letters, digits, '.', '_' and '-' (in an import, rename it in the "
-                "file)"
+                f"responder {name!r}: use letters, digits, '.', '_' and '-' (in an import, NAME={name})"
             )
         if name in names[:place]:
             raise InputError(f"duplicate responder {name!r}: give each its own name")

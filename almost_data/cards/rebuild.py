@@ -88,7 +88,7 @@ def import_command(manifest: Manifest) -> str:
     kind = manifest.builder.name.removeprefix("import-")
     revision = f"@{record['revision']}" if "revision" in record else ""
     options = {
-        "ladder": ",".join(settings.get("ladder", ())),
+        "ladder": ",".join(_ladder(settings)),
         "columns": ",".join(f"{role}={name}" for role, name in settings.get("columns", {}).items()),
         "hub-config": record.get("config"),
         "split": record.get("split"),
@@ -97,6 +97,12 @@ def import_command(manifest: Manifest) -> str:
     flags = [word for name, value in options.items() if value for word in (f"--{name}", value)]
     words = ["import", kind, record["name"] + revision, *flags, "--version", manifest.version]
     return shlex.join([*PROGRAM, *words])
+
+
+def _ladder(settings: Mapping[str, Any]) -> list[str]:
+    """Responders as `--ladder` takes them: NAME=NAME IN THE FILE, where these differ."""
+    written = settings.get("names_in_file", {})
+    return [f"{name}={written[name]}" if name in written else name for name in settings.get("ladder", ())]
 
 
 def _is_model(manifest: Manifest, ref: str) -> bool:

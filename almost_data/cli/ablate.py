@@ -78,7 +78,13 @@ def ablate(
             console.print()
             console.print(table)
             console.print(text(f"\n{note}", "dim"))
-    if verdicts and verdicts.unread:
-        console.print(text(f"{verdicts.unread:,} rows of {reviews} hold no preference.", "dim"))
+    if verdicts:
+        [responses] = [source for ref, source in sources.items() if ref == from_]
+        used = len(ablation.matched(verdicts, run.store, responses).rows)
+        unread = f"; {verdicts.unread:,} more rows hold no preference" if verdicts.unread else ""
+        counts = (
+            f"{used:,} of {len(verdicts.rows):,} verdicts of {reviews} are on two responses of {responses}"
+        )
+        console.print(text(f"{counts}{unread}.", "dim"))
     refs = [outcome.manifest.ref for outcome in outcomes if outcome.manifest]
     console.print(text(f"\nin the store: {', '.join(refs) or 'nothing'}", "dim"))

@@ -69,8 +69,9 @@ def responses(
     ladder: Annotated[
         str | None,
         Parameter(
-            help="Responders, best first, with commas between: large,medium,small. Required: without it, an "
-            "error names those of the file."
+            help="Responders, best first, with commas between: large,medium,small. "
+            "large=Qwen/Qwen3-8B gives a responder of the file a name without slash or colon. "
+            "Required: without it, an error names those of the file."
         ),
     ] = None,
     options: ImportOptions,

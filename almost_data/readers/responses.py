@@ -1,6 +1,6 @@
 """Responses of files: which columns hold prompt and replies, and how a row is read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,8 @@ class Response:
 class ResponseColumns:
     """The columns of prompt and replies."""
 
-    ladder: Sequence[str]
+    ladder: Mapping[str, str]
+    """A responder's name in the file -> its name in the dataset."""
     prompt: PromptColumn | None
     """None where the replies are whole conversations."""
     reply: str | None
@@ -55,7 +56,7 @@ class ResponseColumns:
     @property
     def columns(self) -> Sequence[str]:
         """All columns of which a value counts."""
-        replies = [self.reply, self.responder] if self.reply else self.ladder
+        replies = [self.reply, self.responder] if self.reply else [*self.ladder]
         prompt = self.prompt.columns if self.prompt else (*BEFORE, *IMAGES)
         return [*prompt, *replies, *self.finished.values(), *self.unread]
 
@@ -66,7 +67,7 @@ class ResponseColumns:
         head = f"prompt ({self.prompt.described}), response" if self.prompt else "prompt and response"
         parts = [f"{head} ({replies})", *([f"responder ({self.responder})"] if self.reply else [])]
         parts += [f"finish_reason ({', '.join(self.finished.values())})"] if self.finished else []
-        fix = f"name it {self.ladder[0]}_{FINISHED[-1]}"
+        fix = f"name it {next(iter(self.ladder))}_{FINISHED[-1]}"
         unread = f"; {self.unread[0]} is not read: {fix}" if self.unread else ""
         return ", ".join(parts) + unread
 
@@ -84,9 +85,9 @@ class ResponseColumns:
             text = conversation.reply.strip() if conversation else None
             word = row[1].get(self.finished.get(column, ""))
             ended = FINISH_REASONS.get(str(word or "").lower())
-            is_on_ladder = responder in self.ladder
-            why = reason or problem if is_on_ladder else "not_in_ladder"
-            yield Response(responder, head, text, why, ended)
+            name = self.ladder.get(responder)
+            why = reason or problem if name else "not_in_ladder"
+            yield Response(name or responder, head, text, why, ended)
 
     def _prompt(self, row: Row) -> tuple[Messages | None, str | None]:
         """The prompt's turns, and why they cannot be used, or None."""
@@ -103,10 +104,12 @@ def find_columns(
     names: Sequence[str],
     sample: Sequence[Mapping[str, Any]],
     source: str,
-    ladder: Sequence[str],
+    ladder: Mapping[str, str],
     assignments: Mapping[str, str],
 ) -> ResponseColumns:
     """Which of the columns `names` hold prompts and replies; `assignments` are the user's.
+
+    `ladder`: a responder's name in the file -> its name in the dataset.
 
     Raises InputError where none has the prompt, or a responder of the ladder has no column.
     """
@@ -125,7 +128,7 @@ def find_columns(
             hint, columns = did_you_mean(name, names), ", ".join(sorted(names))
             problem = f"no column {name!r}, a responder of import.ladder{hint}; it has: {columns}"
             raise InputError(f"{source}: {problem}: {ONE_RESPONSE}")
-    replies = [reply] if reply else ladder
+    replies = [reply] if reply else list(ladder)
     others = [name for name in names if name not in (*replies, *LONG[:2], responder)]
     values = [row[name] for row in sample for name in replies if row.get(name) is not None]
     if "response" not in assignments and 2 * sum(map(written_list, values)) > len(values):
@@ -147,7 +150,7 @@ def find_columns(
     return ResponseColumns(ladder, prompt_column, reply, responder, finished, unread)
 
 
-def finish_columns(reply: str | None, ladder: Sequence[str]) -> dict[str, str]:
+def finish_columns(reply: str | None, ladder: Iterable[str]) -> dict[str, str]:
     """Column of how replies ended, as it can be named -> the column of the replies."""
     if reply:
         return dict.fromkeys(FINISHED, reply)

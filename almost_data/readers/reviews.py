@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from math import isfinite
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ from . import files
 from .conversations import read_prompt, stripped
 from .fastchat import is_fastchat
 from .formats import Row
+from .layout import number_of
 from .preferences import ReadRow, Rejected, read_preferences
 from .reasons import Unusable
 
@@ -27,8 +27,8 @@ class Review(msgspec.Struct, frozen=True):
     prompt: Any
     responder_a: str
     responder_b: str
-    score_a: float
-    score_b: float
+    score_a: float | str
+    score_b: float | str
 
 
 def read(source: str, columns: Mapping[str, str] | None = None) -> Verdicts:
@@ -53,10 +53,10 @@ def _by_responder(rows: Iterable[Row]) -> Verdicts:
         except (msgspec.ValidationError, Unusable) as error:
             needs = ", ".join(Review.__struct_fields__)
             raise InputError(f"{place}: not a review ({error}); it needs {needs}") from None
-        gap = review.score_a - review.score_b
-        if not isfinite(gap):
-            raise InputError(f"{place}: a score is NaN or infinite: give two numbers, or delete the row")
-        verdicts.append((query, review.responder_a, review.responder_b, gap))
+        first, second = number_of(review.score_a), number_of(review.score_b)
+        if first is None or second is None:
+            raise InputError(f"{place}: score_a and score_b must be numbers: write two, or delete the row")
+        verdicts.append((query, review.responder_a, review.responder_b, first - second))
     return Verdicts(pl.DataFrame(verdicts, schema=_SCHEMA, orient="row"), "responder")
 
 

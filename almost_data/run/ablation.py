@@ -20,6 +20,7 @@ from ..datasets.builder import NothingLeft, Progress, silent
 from ..datasets.manifest import Manifest
 from ..diagnostics.agreement import NEAR, Agreement, Verdicts, agreement
 from ..errors import InputError
+from ..store.store import Store
 from .build import BuildRun
 
 
@@ -174,7 +175,7 @@ def ablate(run: BuildRun, verdicts: Verdicts | None = None, progress: Progress =
     parents = {name: run.store.manifest(source) for name, source in sources.items()}
     config = BUILDER.resolve(run.preset.settings(BUILDER), parents)
     if verdicts is not None:
-        _check(verdicts, run.store.scan(sources[parent]), sources[parent])
+        verdicts = matched(verdicts, run.store, sources[parent])
     base_ref = f"{BUILDER.name}@{run.version}"
     base = run.store.manifest(base_ref) if run.store.has(base_ref) else None
     outcomes = []
@@ -206,18 +207,23 @@ def ablate(run: BuildRun, verdicts: Verdicts | None = None, progress: Progress =
     return outcomes
 
 
-def _check(verdicts: Verdicts, responses: pl.LazyFrame, ref: str) -> None:
-    """Raise InputError where no verdict is on two of the responses."""
+def matched(verdicts: Verdicts, store: Store, ref: str) -> Verdicts:
+    """The verdicts on two responses of `ref`, with its names of the responders. Raises InputError if none."""
     is_by_text = verdicts.answers_by == "text"
     answer = pl.col("response").str.strip_chars() if is_by_text else pl.col("responder")
-    answers, rows = responses.select("query_id", answer=answer).unique(), verdicts.rows.lazy()
+    answers, rows = store.scan(ref).select("query_id", answer=answer).unique(), verdicts.rows.lazy()
+    renamed = store.manifest(ref).config["settings"].get("names_in_file", {})
+    if renamed and not is_by_text:
+        names = {written: name for name, written in renamed.items()}
+        rows = rows.with_columns(pl.col("a", "b").replace(names))
     for side in ("a", "b"):
         rows = rows.join(answers, left_on=["query_id", side], right_on=["query_id", "answer"], how="semi")
-    if not rows.select(pl.len()).collect().item():
+    if (usable := rows.collect()).is_empty():
         raise InputError(
             f"run.reviews: none of the {len(verdicts.rows):,} verdicts is on two responses of {ref}: give "
             f"the prompts and {'replies' if is_by_text else 'responders'} as they are in it"
         )
+    return dataclasses.replace(verdicts, rows=usable)
 
 
 def _variant(label: str, config: ComparisonsConfig) -> Variant:

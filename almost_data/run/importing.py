@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain as chained
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,10 @@ _QUERY_REASONS = {
     "empty": "The row has no text.",
     "duplicate": "An earlier row has the same text; a repeated prompt is one query.",
 }
+_ROWS_FOR_NAMES = 100_000
+"""So many rows are read for the names of a file's responders."""
+_NAMES = 30
+"""So many of them are printed."""
 _RESPONSE_REASONS = {
     "not_in_ladder": "The row's responder is not one that the ladder names.",
     "no_prompt": "The row's prompt is empty.",
@@ -178,22 +183,23 @@ def import_responses(
 
     Wide rows have a prompt and one column per responder of `ladder`; long rows have a prompt, `responder` and
     `response`. `finish_reason` of long rows and `RESPONDER_finish_reason` of wide ones say how a reply ended.
-    `ladder` names the responders, best first. A reply is text, a turn of the assistant, or a whole
-    conversation, whose last turn is the response.
+    `ladder` names the responders, best first: as the file does, or `NAME=NAME IN THE FILE`, which gives one
+    another name. A reply is text, a turn of the assistant, or a whole conversation, whose last turn is the
+    response.
     """
     file = file_of(store, file)
-    _check_ladder(ladder)
+    names = _ladder_names(ladder)
     rows = response_rows(file) if is_fastchat(file) else None
-    needed = COLUMNS | {*ladder, *LONG, *FINISHED, *finish_columns(None, ladder)}
+    needed = COLUMNS | {*names, *LONG, *FINISHED, *finish_columns(None, names)}
     source = _open(file, TABLE_SUFFIXES, needed, "prompt", options, rows)
-    if not ladder:
+    if not names:
         check_elsewhere(source.columns, file)
         raise InputError(_ladder_question(source))
-    columns = find_columns(source.columns, source.sample, file, ladder, options.columns)
-    ranks = {name: rank for rank, name in enumerate(ladder)}
+    columns = find_columns(source.columns, source.sample, file, names, options.columns)
+    ranks = {name: rank for rank, name in enumerate(names.values())}
 
     def build(folder: Path) -> Built:
-        collector = _RowCollector(folder, responses.BUILDER, dict.fromkeys(ladder, "default"))
+        collector = _RowCollector(folder, responses.BUILDER, dict.fromkeys(ranks, "default"))
         responders: set[str] = set()
         ids = IdSet()
         prompt: Messages | None = None
@@ -218,7 +224,7 @@ def import_responses(
                     collector.reject(values, reason)
                 else:
                     collector.spools[response.responder].add(values)
-        if absent := next((name for name in ladder if name not in responders), None):
+        if absent := next((written for written, name in names.items() if name not in responders), None):
             raise InputError(f"{file}: no row of responder {absent!r}, which import.ladder names")
         collector.check(file, "usable response", _RESPONSE_REASONS)
         read_as = source.read_as(columns.described, columns.columns)
@@ -226,40 +232,52 @@ def import_responses(
         by_responder = responses.summaries(collector.spools)
         return Built(collector.tables(), ledger, {"responders": by_responder})
 
-    draft = _draft(responses.BUILDER, "responses", version, source.record, {"ladder": ladder}, options)
+    renamed = {name: written for written, name in names.items() if name != written}
+    settings = {"ladder": list(ranks), **({"names_in_file": renamed} if renamed else {})}
+    draft = _draft(responses.BUILDER, "responses", version, source.record, settings, options)
     return _publish(store, responses.BUILDER, draft, build)
 
 
 def _ladder_question(source: _Source) -> str:
     """The error of an import without a ladder: it names the responders to be ordered."""
     if (column := source.options.columns.get("responder", "responder")) in source.columns:
-        names = {str(row[column]) for row in source.sample if row.get(column)}
-        return (
-            f"import.ladder is missing: name the responders, best first, such as {', '.join(sorted(names))}"
-        )
-    columns = set(source.columns) - COLUMNS - {*LONG}
-    names = {name for name in columns if not any(word in name for word in FINISHED)}
-    return (
-        f"import.ladder is missing: name the columns of the responders, best first; {source.name} has: "
-        f"{', '.join(sorted(names))}; {ONE_RESPONSE}"
-    )
+        written = (str(row[column]) for _, row in islice(source.rows, _ROWS_FOR_NAMES) if row.get(column))
+        names, what = sorted(set(written)), "name the responders, best first; the file has"
+    else:
+        names = sorted(set(source.columns) - COLUMNS - {*LONG})
+        names = [name for name in names if not any(word in name for word in FINISHED)]
+        what = f"name the columns of the responders, best first; {source.name} has"
+    rest = f" and {len(names) - _NAMES} more" if names[_NAMES:] else ""
+    listed = ", ".join(names[:_NAMES]) + rest
+    odd = next((name for name in names if not responses.NAME.fullmatch(name)), None)
+    fix = f"; for one with other signs than letters, digits, '.', '_' and '-': NAME={odd}" if odd else ""
+    wide = "" if column in source.columns else f"; {ONE_RESPONSE}"
+    return f"import.ladder is missing: {what}: {listed}{fix}{wide}"
 
 
-def _check_ladder(ladder: list[str]) -> None:
+def _ladder_names(ladder: Sequence[str]) -> dict[str, str]:
+    """A responder's name in the file -> its name in the dataset, best first."""
     if not isinstance(ladder, list | tuple) or not all(isinstance(name, str) for name in ladder):
         raise InputError(f"import.ladder {ladder!r}: give a list of names, best first")
     if not ladder:
-        return
+        return {}
     if set(SIDES) <= set(ladder):
         raise InputError(
             "import.ladder: a file of chosen and rejected is read by `import preferences`, and `build "
             "filtered` filters it"
         )
-    check_names(ladder)
-    if clash := {"prompt", *LONG} & set(ladder):
+    parts = [name.partition("=") for name in ladder]
+    check_names([name for name, _, _ in parts])
+    if comma := next((name for name in ladder if "," in name), None):
+        raise InputError(f"import.ladder {comma!r}: rename it in the file, to a name without a comma")
+    names = {written or name: name for name, _, written in parts}
+    if len(names) < len(ladder):
+        raise InputError("import.ladder: name each responder of the file once")
+    if clash := {"prompt", *LONG} & {*names, *names.values()}:
         raise InputError(f"import.ladder: {min(clash)!r} is a column of its own: name responders")
     if len(ladder) < 2:
         raise InputError("import.ladder: name at least two responders, best first")
+    return names
 
 
 def _open(

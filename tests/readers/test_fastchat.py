@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from almost_data.cards.rebuild import import_command
 from almost_data.errors import InputError
 from almost_data.run import importing
 from almost_data.store.store import Store
@@ -70,6 +71,32 @@ ARENA_HARD = {
         for model in "ab"
     },
 }
+
+
+def test_models_whose_names_are_no_folders_get_others(store: Store, tmp_path: Path) -> None:
+    names = ["gpt-3.5", "Qwen/Qwen3-8B", "alpaca-13b:v1"]
+    files = {f"answer/{n}.jsonl": answers(name, False) for n, name in enumerate(names)}
+    folder = write(tmp_path / "bench", OLD | {"answer/a.jsonl": [], "answer/b.jsonl": []} | files)
+    every = r"the file has: Qwen/Qwen3-8B, alpaca-13b:v1, gpt-3.5; for one with .*: NAME=Qwen/Qwen3-8B$"
+    with pytest.raises(InputError, match=every):
+        importing.import_responses(store, folder, [], "1.0.0")
+    with pytest.raises(
+        InputError, match=r"'alpaca-13b:v1': use letters.* \(in an import, NAME=alpaca-13b:v1\)"
+    ):
+        importing.import_responses(store, folder, ["gpt-3.5", "alpaca-13b:v1"], "1.0.0")
+    ladder = ["gpt-3.5", "qwen=Qwen/Qwen3-8B", "alpaca=alpaca-13b:v1"]
+    manifest = importing.import_responses(store, folder, ladder, "1.0.0")
+    rows = store.scan(manifest.ref).collect().sort("rank")
+    assert rows["responder"].unique(maintain_order=True).to_list() == ["gpt-3.5", "qwen", "alpaca"]
+    assert rows["response"].to_list() == [f"{word}, by {name}." for name in names for word in ("So", "There")]
+    assert "--ladder gpt-3.5,qwen=Qwen/Qwen3-8B,alpaca=alpaca-13b:v1 " in import_command(manifest)
+    for wrong, why in (
+        (["a=gpt-3.5", "b=gpt-3.5"], "name each responder of the file once"),
+        (["a=gpt-3.5", "b=other"], "no row of responder 'other'"),
+        (["a=x,y", "b"], "to a name without a comma"),
+    ):
+        with pytest.raises(InputError, match=why):
+            importing.import_responses(store, folder, wrong, "2.0.0")
 
 
 @pytest.mark.parametrize("files", [OLD, CURRENT, ARENA_HARD])

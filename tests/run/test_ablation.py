@@ -26,7 +26,7 @@ from almost_data.errors import InputError
 from almost_data.generation.transformers import TransformersEngine
 from almost_data.readers import reviews
 from almost_data.run import build, importing, presets
-from almost_data.run.ablation import FILTERED, JUDGED, ablate, filter_rows, judge_rows, variants
+from almost_data.run.ablation import FILTERED, JUDGED, ablate, filter_rows, judge_rows, matched, variants
 from almost_data.store.store import Store
 from tests.jsonl import jsonl
 from tests.schema import with_defaults
@@ -225,6 +225,23 @@ def test_agreement_with_a_judge_is_what_a_short_script_counts(
     assert bare and bare.balanced.value and bare.plain.value and bare.balanced.value < bare.plain.value
 
 
+def test_verdicts_on_other_answers_are_counted(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": "Why?", "responder": name, "response": f"So, by {name}."} for name in ("org/a", "b")]
+    file = jsonl(tmp_path / "answers.jsonl", rows)
+    importing.import_responses(store, file, ["a=org/a", "b"], "1.0.0")
+    scores = {"score_a": 9, "score_b": "4,5"}
+    pairs = [("org/a", "b"), ("b", "org/a"), ("b", "c"), ("a", "b")]
+    judge = [{"prompt": "Why?", "responder_a": a, "responder_b": b, **scores} for a, b in pairs]
+    verdicts = reviews.read(jsonl(tmp_path / "judge.jsonl", judge))
+    used = matched(verdicts, store, "responses@1.0.0").rows
+    assert used.select("a", "b", "gap").rows() == [("a", "b", 4.5), ("b", "a", 4.5), ("a", "b", 4.5)]
+    words = ["--from", "responses@1.0.0", "--version", "1.0.0", "--reviews", str(tmp_path / "judge.jsonl")]
+    cli.main(["ablate", *words, "--root", str(store.root)])
+    assert "3 of 4 verdicts of" in capsys.readouterr().out
+
+
 def test_a_judge_of_other_answers_is_refused(run: build.BuildRun) -> None:
     rows = pl.DataFrame({"query_id": ["0" * 16], "a": ["A"], "b": ["B"], "gap": [1.0]})
     with pytest.raises(InputError, match=r"run.reviews: none of the 1 verdicts is on two responses"):
@@ -240,10 +257,18 @@ def test_a_judge_of_other_answers_is_refused(run: build.BuildRun) -> None:
         (
             "r.jsonl",
             '{"prompt": "q", "responder_a": "a", "responder_b": "b", "score_a": "x", "score_b": 1}',
-            r"1: not a review .*Expected `float`, got `str` - at `\$\.score_a`",
+            "1: score_a and score_b must be numbers",
         ),
-        ("r.csv", "prompt,responder_a,responder_b,score_a,score_b\nq,a,b,nan,3\n", "2: a score is NaN"),
-        ("r.csv", "prompt,responder_a,responder_b,score_a,score_b\nq,a,b,inf,inf\n", "2: a score is NaN"),
+        (
+            "r.csv",
+            "prompt,responder_a,responder_b,score_a,score_b\nq,a,b,nan,3\n",
+            "2: score_a and score_b must be",
+        ),
+        (
+            "r.csv",
+            "prompt,responder_a,responder_b,score_a,score_b\nq,a,b,inf,inf\n",
+            "2: score_a and score_b must be",
+        ),
         ("r.parquet", "PAR1", "cannot be read"),
     ],
 )

@@ -133,7 +133,7 @@ def test_named_columns_hold_responder_and_response(store: Store, tmp_path: Path)
         with pytest.raises(InputError, match="alone is not enough: name both, responder=NAME,response=NAME"):
             importing.import_responses(store, file, ["x", "y"], "1.0.0", importing.Options(columns))
     columns = {"responder": "generator", "response": "output"}
-    with pytest.raises(InputError, match="best first, such as x, y"):
+    with pytest.raises(InputError, match="best first; the file has: x, y$"):
         importing.import_responses(store, file, [], "1.0.0", importing.Options(columns))
     importing.import_responses(store, file, ["x", "y"], "1.0.0", importing.Options(columns))
     kept = store.scan("responses@1.0.0", "y").select("responder", "response").collect().rows()
@@ -316,7 +316,7 @@ def test_an_import_without_a_ladder_names_who_could_be_on_it(store: Store, tmp_p
     ):
         importing.import_responses(store, wide, [], "1.0.0")
     rows = [{"prompt": "Why?", "responder": name, "response": "So."} for name in ("one", "two")]
-    with pytest.raises(InputError, match=r"best first, such as one, two$"):
+    with pytest.raises(InputError, match=r"best first; the file has: one, two$"):
         importing.import_responses(store, jsonl(tmp_path / "long.jsonl", rows), [], "1.0.0")
     with pytest.raises(InputError, match=r"read by `import preferences`, and `build filtered` filters it"):
         importing.import_responses(store, wide, ["chosen", "rejected"], "1.0.0")
