@@ -242,17 +242,17 @@ def _ladder_question(source: _Source) -> str:
     """The error of an import without a ladder: it names the responders to be ordered."""
     if (column := source.options.columns.get("responder", "responder")) in source.columns:
         written = (str(row[column]) for _, row in islice(source.rows, _ROWS_FOR_NAMES) if row.get(column))
-        names, what = sorted(set(written)), "name the responders, best first; the file has"
+        names, instruction = sorted(set(written)), "name the responders, best first; the file has"
     else:
         names = sorted(set(source.columns) - COLUMNS - {*LONG})
         names = [name for name in names if not any(word in name for word in FINISHED)]
-        what = f"name the columns of the responders, best first; {source.name} has"
+        instruction = f"name the columns of the responders, best first; {source.name} has"
     rest = f" and {len(names) - _NAMES} more" if names[_NAMES:] else ""
     listed = ", ".join(names[:_NAMES]) + rest
     odd = next((name for name in names if not responses.NAME.fullmatch(name)), None)
     fix = f"; for one with other signs than letters, digits, '.', '_' and '-': NAME={odd}" if odd else ""
     wide = "" if column in source.columns else f"; {ONE_RESPONSE}"
-    return f"import.ladder is missing: {what}: {listed}{fix}{wide}"
+    return f"import.ladder is missing: {instruction}: {listed}{fix}{wide}"
 
 
 def _ladder_names(ladder: Sequence[str]) -> dict[str, str]:

@@ -77,8 +77,8 @@ def test_models_whose_names_are_no_folders_get_others(store: Store, tmp_path: Pa
     names = ["gpt-3.5", "Qwen/Qwen3-8B", "alpaca-13b:v1"]
     files = {f"answer/{n}.jsonl": answers(name, False) for n, name in enumerate(names)}
     folder = write(tmp_path / "bench", OLD | {"answer/a.jsonl": [], "answer/b.jsonl": []} | files)
-    every = r"the file has: Qwen/Qwen3-8B, alpaca-13b:v1, gpt-3.5; for one with .*: NAME=Qwen/Qwen3-8B$"
-    with pytest.raises(InputError, match=every):
+    question = r"the file has: Qwen/Qwen3-8B, alpaca-13b:v1, gpt-3.5; for one with .*: NAME=Qwen/Qwen3-8B$"
+    with pytest.raises(InputError, match=question):
         importing.import_responses(store, folder, [], "1.0.0")
     with pytest.raises(
         InputError, match=r"'alpaca-13b:v1': use letters.* \(in an import, NAME=alpaca-13b:v1\)"
