@@ -133,7 +133,7 @@ def test_named_columns_hold_responder_and_response(store: Store, tmp_path: Path)
         with pytest.raises(InputError, match="alone is not enough: name both, responder=NAME,response=NAME"):
             importing.import_responses(store, file, ["x", "y"], "1.0.0", importing.Options(columns))
     columns = {"responder": "generator", "response": "output"}
-    with pytest.raises(InputError, match="best first; the file has: x, y$"):
+    with pytest.raises(InputError, match=r"best first; the file has: x, y$"):
         importing.import_responses(store, file, [], "1.0.0", importing.Options(columns))
     importing.import_responses(store, file, ["x", "y"], "1.0.0", importing.Options(columns))
     kept = store.scan("responses@1.0.0", "y").select("responder", "response").collect().rows()
