@@ -76,7 +76,7 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
     are_texts = [name for name, test in tests if test is not text_lists]
     if column := _column_of(rows, are_texts, written_list):
         fix = "write one text, or a list of turns, or name the columns in import.columns to read it as text"
-        raise InputError(f"{source}: {column} holds lists of texts, or turns as text: {fix}")
+        raise InputError(f"{source}: {column} holds lists of texts, or turns or texts as JSON: {fix}")
     if len(fitting) == 1:
         [layout] = fitting
         _check_references(layout, rows, source, columns)

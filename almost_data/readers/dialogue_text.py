@@ -3,6 +3,7 @@
 Text is a dialogue where that is beyond doubt: it begins as one, or has a turn as a chat template writes it.
 """
 
+import html
 import re
 from collections.abc import Callable
 from typing import Any
@@ -24,15 +25,17 @@ _TOKEN = r"<[|｜][^\s<>|｜]{1,40}[|｜]>"
 _LINE_START = rf"(?:^|\n)[ \t]*(?:(?:<s>|<bos>|\[gMASK\]|<sop>|\]~!b\[|{_TOKEN})[ \t]*)*"
 _MARKS = ("<", "[|", "[INST]", "[SYSTEM_PROMPT]", "[AVAILABLE_TOOLS]", "]~", "[e~[")
 """One of which every mark of a chat template has."""
+_ESCAPED = "&lt;|"
+"""The beginning of a token in a text that was written for HTML."""
 _TURN_TOKEN = r"[<\]][^\s<>\[\]]{0,20}[:_|~][^\s<>\[\]]{0,20}[>\]]"
 """What begins a turn, as `<start_of_turn>`, `<seed:bos>` and `]~b]`, by a sign that no tag of HTML has."""
 _ROLE = "(?:system|developer|user|human|prompter|assistant|bot|ai)"
 _TEMPLATE_TURN = re.compile(
     rf"{_LINE_START}(?:{_TOKEN}(?i:{_ROLE})(?:\n|{_TOKEN}|\Z)|<[|｜](?:im_)?(?i:{_ROLE})(?:_TOKEN)?[|｜]>"
     rf"|\[\|(?i:{_ROLE})\|\]|\[(?:SYSTEM_PROMPT|AVAILABLE_TOOLS)\]|<<SYS>>|<(?i:{_ROLE})>:"
-    rf"|{_TURN_TOKEN}(?i:{_ROLE}|model)\n|<role>(?i:{_ROLE})</role>)"
+    rf"|{_TURN_TOKEN}(?i:{_ROLE}|model)\n|<role>(?i:{_ROLE})</role>|<reserved_10[2367]>)"
 )
-"""A turn as chat templates write it: a role between special tokens, or in one."""
+"""A turn as chat templates write it: a role between special tokens, or in one, which Baichuan numbers."""
 _END_TOKEN = re.compile(
     r"""(?:(?<=[^ \t`"'(*])|(?<=[.!?。！？] ))"""
     rf"(?:{_TOKEN}|<end_of_turn>|<turn\|>|<(?:seed:)?eos>|\[e~\[|</s>)\s*\Z"
@@ -135,7 +138,7 @@ def has_hh_turn(text: str) -> bool:
 def check_text(text: str) -> str:
     """The text, if it is one turn of a user. Raises Unusable for a dialogue that was written as text."""
     is_plain = ":" not in text and "<" not in text and "：" not in text and "[" not in text
-    if is_plain and "#" not in text and "]" not in text:
+    if is_plain and "#" not in text and "]" not in text and _ESCAPED not in text:
         return text  # no turn is written without one of these
     is_open = any(mark in text[-20:] for mark in (":", "<think>", "# ")) and _OPEN_TURN.search(text)
     if is_open or _is_transcript(text) or _is_template(text, re.Pattern.search):
@@ -174,6 +177,8 @@ def _begins_as_transcript(text: str) -> bool:
 
 def _is_template(text: str, find: Callable[[re.Pattern[str], str], re.Match[str] | None]) -> bool:
     """Whether a turn of a chat template is where `find` looks, or its end mark at the end of the text."""
+    if _ESCAPED in text:
+        text = html.unescape(text)
     is_plain = "<" not in text and "[" not in text and "]" not in text  # fast for most texts
     if is_plain or not any(mark in text for mark in _MARKS):
         return False

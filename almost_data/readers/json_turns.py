@@ -46,6 +46,15 @@ def is_written_turn(text: str) -> bool:
     return _JSON_VALUE.match(text) is not None and _is_turn_value(_decoded(text))
 
 
+def is_quoted_text(text: str) -> bool:
+    r"""Whether a text is a JSON string with an escape in it, as where a file was encoded twice.
+
+    >>> is_quoted_text('"So.\\nOr so."'), is_quoted_text('"So," she said.'), is_quoted_text('"So."')
+    (True, False, False)
+    """
+    return text.startswith('"') and "\\" in text and isinstance(_decoded(text), str)
+
+
 def _is_turn_value(value: Any) -> bool:
     if isinstance(value, str):
         return _JSON_START.match(value) is not None or is_written_turn(value)

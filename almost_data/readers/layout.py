@@ -23,7 +23,7 @@ from .conversations import (
     read_turns,
 )
 from .dialogue_text import is_hh
-from .json_turns import decode_list, is_written_turn
+from .json_turns import decode_list, is_quoted_text, is_written_turn
 from .reasons import TIE, Unusable
 
 Cells = Mapping[str, Any]
@@ -122,8 +122,9 @@ def python_list(value: Any) -> bool:
 
 
 def written_list(value: Any) -> bool:
-    """A list of texts that was written as text, by Python or as JSON, or one turn as JSON."""
-    return python_list(value) or (isinstance(value, str) and (text_lists(value) or is_written_turn(value)))
+    """A list of texts that was written as text, by Python or as JSON, or a turn or a text as JSON."""
+    is_json = (text_lists, is_written_turn, is_quoted_text)
+    return python_list(value) or (isinstance(value, str) and any(test(value) for test in is_json))
 
 
 def side(value: Any) -> bool:

@@ -206,7 +206,7 @@ def find_column(
     values = list(filter(has_value, cells[name]))
     if 2 * sum(map(written_list, values)) > len(values):
         fix = f"write lists of turns, or read it as text: import.columns {setting}={name}"
-        raise InputError(f"{source}: {name} holds lists of texts, or turns as text: {fix}")
+        raise InputError(f"{source}: {name} holds lists of texts, or turns or texts as JSON: {fix}")
     return column
 
 

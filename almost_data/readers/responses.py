@@ -133,7 +133,9 @@ def find_columns(
     values = [row[name] for row in sample for name in replies if row.get(name) is not None]
     if "response" not in assignments and 2 * sum(map(written_list, values)) > len(values):
         fix = "write one reply a row, or read them as text: import.columns responder=NAME,response=NAME"
-        raise InputError(f"{source}: lists of texts, or turns as text, in {' and '.join(replies)}: {fix}")
+        raise InputError(
+            f"{source}: lists of texts, or turns or texts as JSON, in {' and '.join(replies)}: {fix}"
+        )
     is_whole = all(turns(value) and not isinstance(value, dict) for value in values)
     prompt = assignments.get("prompt")
     prompt_column: PromptColumn | None = None

@@ -98,7 +98,14 @@ LABELS = (
 )
 
 
-@pytest.mark.parametrize("text", TEMPLATES)
+NUMBERED = ("<reserved_106>Why?<reserved_107>", "<reserved_102>Why?<reserved_103>Because.")
+ESCAPED = (
+    "&lt;|im_start|&gt;user\nWhy?&lt;|im_end|&gt;\n&lt;|im_start|&gt;assistant",
+    "&lt;|User|&gt;Why?&lt;|Assistant|&gt;",
+)
+
+
+@pytest.mark.parametrize("text", [*TEMPLATES, *NUMBERED, *ESCAPED])
 def test_a_dialogue_as_text_is_no_turn(text: str) -> None:
     with pytest.raises(Unusable) as error:
         read_prompt(text)
@@ -161,6 +168,7 @@ def test_instructions_are_sought_without_a_pattern_of_any_length() -> None:
         "System: a set of parts.\n\nAI: intelligence of machines.",
         "[User] is to log in. Then [Assistant] appears.",
         "What does ]~b] mean?",
+        "How do I write &lt;|x|&gt; in HTML?",
     ],
 )
 def test_text_about_templates_is_text(text: str) -> None:

@@ -763,20 +763,24 @@ def test_turns_as_json_objects_are_no_replies_where_most_of_them_are() -> None:
         lambda text: {"choices": [{"message": assistant(text)}]},
         lambda text: [[assistant(text)]],
         lambda text: json.dumps([assistant(text)]),
+        lambda text: f"{text}.\nAnd more.",
     ]
     forms_of_sides = [
         ROW | {name: json.dumps(form(name)) for name in ("chosen", "rejected")} for form in forms
     ]
     turn = forms_of_sides[0]
     for row in forms_of_sides:
-        with pytest.raises(InputError, match=r"chosen holds lists of texts, or turns as text: .*import\.col"):
+        with pytest.raises(
+            InputError, match=r"chosen holds lists of texts, or turns or texts as JSON: .*import\.col"
+        ):
             detect([row, row, ROW], "rows", list(ROW))
     assert pairs_of(detect([turn, ROW], "rows", list(ROW)), [turn])[0][0].chosen == turn["chosen"]
     request = ROW | {"prompt": json.dumps({"messages": [user("q")]})}
-    with pytest.raises(InputError, match="prompt holds lists of texts, or turns as text"):
+    with pytest.raises(InputError, match="prompt holds lists of texts, or turns or texts as JSON"):
         detect([request], "rows", list(ROW))
     for reply in (
         *('{"role": "engineer", "content": "a"}', '{"role": "user"}', '{"content": ', "{}", '"a"', "[[1]]"),
+        *('"So," she said.', '"C:\\new"\nand more'),
         *('{"text": "a", "answer": "b"}', '[{"type": "bird", "text": "a"}]', '{"choices": 2}', "[[]]"),
     ):
         assert detect([ROW | {"chosen": reply}], "rows", list(ROW)).name == "trl"

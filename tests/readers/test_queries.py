@@ -165,7 +165,8 @@ def test_a_prompt_with_which_a_whole_conversation_begins_is_the_query() -> None:
 def test_lists_of_texts_that_a_table_has_as_text_are_no_query(cell: str) -> None:
     rows = [{"prompt": cell}] * 2
     with pytest.raises(
-        InputError, match=r"prompt holds lists of texts, or turns as text: .*import\.columns query=prompt"
+        InputError,
+        match=r"prompt holds lists of texts, or turns or texts as JSON: .*import\.columns query=prompt",
     ):
         find_queries(["prompt"], rows, "rows", None)
     assert find_queries(["prompt"], rows, "rows", "prompt").read("rows:1", rows[0])[0]["content"] == cell

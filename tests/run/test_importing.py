@@ -329,11 +329,11 @@ def test_replies_that_are_lists_of_texts_are_refused_unless_they_are_named(
     store: Store, tmp_path: Path, reply: str
 ) -> None:
     wide = jsonl(tmp_path / "wide.jsonl", [{"prompt": "Why?", "good": reply, "poor": reply}])
-    with pytest.raises(InputError, match=r"turns as text, in good and poor: write one reply a row, or"):
+    with pytest.raises(InputError, match=r"texts as JSON, in good and poor: write one reply a row, or"):
         importing.import_responses(store, wide, ["good", "poor"], "1.0.0")
     rows = [{"prompt": "Why?", "responder": name, "response": reply} for name in ("good", "poor")]
     long = jsonl(tmp_path / "long.jsonl", rows)
-    with pytest.raises(InputError, match=r"lists of texts, or turns as text, in response: "):
+    with pytest.raises(InputError, match=r"lists of texts, or turns or texts as JSON, in response: "):
         importing.import_responses(store, long, ["good", "poor"], "1.0.0")
     options = importing.Options(columns={"responder": "responder", "response": "response"})
     manifest = importing.import_responses(store, long, ["good", "poor"], "1.0.0", options)
