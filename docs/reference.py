@@ -163,6 +163,7 @@ def pair_rules() -> list[tuple[str, str, str, str]]:
         ranking.EXTREMES,
         by_ratings.rated_higher(1),
         by_ratings.agreement(1, "asis@1.0.0"),
+        ranking.EQUAL_SIDES,
         ranking.length_rule(0.5, "survivors"),
         ranking.length_gap(400),
         *by_ratings.thresholds(2, 60, 6),

@@ -121,8 +121,10 @@ def by_hand(
                 pairs[key] = "already_chosen"
             elif pairing == "extremes" and (high is not survivors[0] or low is not survivors[-1]):
                 pairs[key] = "not_extremes"
-            elif not long_enough(len(str(high["response"])), len(str(low["response"])), lengths):
-                pairs[key] = "chosen_too_short"
+            elif (is_equal := high["response"] == low["response"]) or not long_enough(
+                len(str(high["response"])), len(str(low["response"])), lengths
+            ):
+                pairs[key] = "equal_sides" if is_equal else "chosen_too_short"
             else:
                 pairs[key] = None
                 already.add(high["responder"])
@@ -204,19 +206,40 @@ def test_row_order_decides_nothing(queries: list[list[str]], random: object) -> 
         assert first.ledger == second.ledger
 
 
-def good(length: int) -> str:
-    return "a" * (length - 1) + "."
+def good(length: int, letter: str = "a") -> str:
+    return letter * (length - 1) + "."
+
+
+def distinct(*lengths: int) -> list[str]:
+    """A good answer of each length, no two of them the same."""
+    return [good(length, letter) for length, letter in zip(lengths, "abcde", strict=False)]
 
 
 def test_without_any_pair_rule_the_ledger_still_counts_the_pairs() -> None:
     built = run(rows_of([[good(60), good(90), good(70)]]), ComparisonsConfig(pairing="all", length_sd=None))
     assert built is not None
-    assert (built.ledger[-1].filter, built.ledger[-1].n_in, built.ledger[-1].kept) == ("ladder", 3, 3)
+    pairs = [(entry.filter, entry.n_in, entry.kept) for entry in built.ledger[-2:]]
+    assert pairs == [("ladder", 3, 3), ("equal_sides", 3, 3)]
+
+
+@pytest.mark.parametrize("pairing", ["first", "all", "extremes"])
+@pytest.mark.parametrize("check_sides", ["both", "chosen"])
+def test_replies_that_are_the_same_text_make_no_comparison(pairing: str, check_sides: str) -> None:
+    queries = [[good(60), good(60), good(50, "b")], [good(70), good(70)]]
+    built = run(rows_of(queries), ComparisonsConfig(pairing=pairing, check_sides=check_sides))
+    assert built is not None
+    chosen = built.tables["default"].select("chosen_responder", "rejected_responder").rows()
+    assert chosen == ([("A", "C")] if pairing == "extremes" else [("A", "C"), ("B", "C")])
+    [entry] = [entry for entry in built.ledger if entry.filter == "equal_sides"]
+    assert entry.dropped == {"equal_sides": 1 if pairing == "extremes" else 2}
 
 
 def test_more_responders_than_fit_a_byte() -> None:
-    rows = rows_of([[good(60)]])
-    many = [dict(rows[0], responder=f"r{n}", rank=n, reply_id=reply_id("q", f"r{n}")) for n in range(300)]
+    row = rows_of([[good(60)]])[0]
+    many = [
+        dict(row, responder=f"r{n}", rank=n, reply_id=reply_id("q", f"r{n}"), response=f"{n:03}{good(60)}")
+        for n in range(300)
+    ]
     built = run(many, ComparisonsConfig())
     assert built is not None
     assert len(built.tables["default"]) == 299
@@ -224,7 +247,7 @@ def test_more_responders_than_fit_a_byte() -> None:
 
 @pytest.mark.parametrize(("length", "kept"), [(49, False), (50, True)])
 def test_min_chars_is_fifty(length: int, kept: bool) -> None:
-    built = run(rows_of([[good(length), good(50)]]), ComparisonsConfig())
+    built = run(rows_of([distinct(length, 50)]), ComparisonsConfig())
     assert (built is not None) == kept
 
 
@@ -233,12 +256,12 @@ def test_length_rule_at_its_exact_threshold() -> None:
     assert run(rows_of([[good(60), good(100)]]), ComparisonsConfig()) is None
     assert run(rows_of([[good(100), good(60)]]), ComparisonsConfig()) is not None
     # 55, 55, 55, 63: M = 57 and S^2 = 12, so M - S/2 = 55.27, and 55 is too short against 63 only.
-    uneven = run(rows_of([[good(55)] * 3 + [good(63)]]), ComparisonsConfig(pairing="all"))
+    uneven = run(rows_of([distinct(55, 55, 55, 63)]), ComparisonsConfig(pairing="all"))
     assert uneven is not None
     pairs = set(uneven.tables["default"].select("chosen_responder", "rejected_responder").rows())
     assert pairs == {("A", "B"), ("A", "C"), ("B", "C")}
-    lengths = [60, 60, 60, 60, 110]  # M = 70, S = 20, M - S/2 = 60: exactly as long
-    built = run(rows_of([[good(n) for n in lengths]]), ComparisonsConfig(pairing="all"))
+    exact = distinct(60, 60, 60, 60, 110)  # M = 70, S = 20, M - S/2 = 60: exactly as long
+    built = run(rows_of([exact]), ComparisonsConfig(pairing="all"))
     assert built is not None
     assert f"{reply_id(text_id('query 0'), 'A')}-{reply_id(text_id('query 0'), 'E')}" in set(
         built.tables["default"]["comparison_id"]
@@ -246,7 +269,7 @@ def test_length_rule_at_its_exact_threshold() -> None:
 
 
 def test_first_takes_the_first_partner_that_passes_and_no_other() -> None:
-    built = run(rows_of([[good(60), good(200), good(60), good(60)]]), ComparisonsConfig())
+    built = run(rows_of([distinct(60, 200, 60, 60)]), ComparisonsConfig())
     assert built is not None
     pairs = built.tables["default"].select("chosen_responder", "rejected_responder").rows()
     assert pairs == [("A", "C"), ("B", "C"), ("C", "D")]
@@ -282,7 +305,8 @@ def test_settings_change_what_they_say() -> None:
     loose = run(rows, ComparisonsConfig(min_chars=0, length_sd=None, checks=("too_short",)))
     assert loose is not None
     assert len(loose.tables["default"]) == 2
-    assert [entry.filter for entry in loose.ledger] == ["too_short", "few_survivors", "already_chosen"]
+    names = [entry.filter for entry in loose.ledger]
+    assert names == ["too_short", "few_survivors", "already_chosen", "equal_sides"]
 
 
 def test_probes_and_queries_beyond_the_limit_take_no_part() -> None:

@@ -42,7 +42,7 @@ from .config import (
 from .decisions import decide_responses, few_survivors, pair_up
 from .decontamination import CONTAMINATED, contaminated
 from .parts import Part, compact, comparisons, decision_texts, prompts_of, rejected_tables
-from .ranking import LENGTH_GAP, LENGTH_RULE, WALKS, length_rule
+from .ranking import EQUAL_SIDES, LENGTH_GAP, LENGTH_RULE, WALKS, length_rule
 from .selection import REASONS, PairSelection
 from .tables import HOOKS, TABLES, TEXT_TABLES
 
@@ -176,11 +176,18 @@ def _filters(config: ComparisonsConfig) -> tuple[dict[str, list[Filter]], list[F
         "user filters": of_unit(user_filters, "response"),
     }
     of_pairs = [] if is_both else [of_chosen(check) for check in checks]
-    return by_stage, [*labels, *of_pairs, *length, *of_unit(user_filters, "pair")]
+    return by_stage, [EQUAL_SIDES, *labels, *of_pairs, *length, *of_unit(user_filters, "pair")]
 
 
 def _reserved_names() -> set[str]:
-    names = {FEW_SURVIVORS, LENGTH_RULE, LENGTH_GAP, CONTAMINATED, *(walk.name for walk in WALKS.values())}
+    names = {
+        FEW_SURVIVORS,
+        EQUAL_SIDES.name,
+        LENGTH_RULE,
+        LENGTH_GAP,
+        CONTAMINATED,
+        *(walk.name for walk in WALKS.values()),
+    }
     return names | {*response_checks()} | REASONS | by_ratings.REASONS
 
 
@@ -234,7 +241,7 @@ def pair_matrix(manifest: Manifest) -> tuple[list[str], list[list[int | None]]]:
 BUILDER = Builder(
     name="comparisons",
     doc="Chosen over rejected responses, labelled by the ladder, by ratings or by both, after filters.",
-    logic_version=8,
+    logic_version=9,
     config=ComparisonsConfig,
     tables=TABLES,
     parents=("responses",),

@@ -25,8 +25,8 @@ def few_survivors(config: ComparisonsConfig) -> Filter:
 def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: ComparisonsConfig) -> pl.DataFrame:
     """One row per response, by query and rank, without its text, and the reason why it is dropped.
 
-    `row` is its place in `texts`; `query` numbers the queries from 0. `n`, `total` and `squares` are number,
-    sum and sum of squares of the lengths that the length rule is over.
+    `row` is its place in `texts`; `query` numbers the queries from 0; `text_hash` is that of the text. `n`,
+    `total` and `squares` are number, sum and sum of squares of the lengths that the length rule is over.
     """
     length = pl.col("response").str.len_chars().cast(pl.Int64)
     expressions = list(takewhile(lambda rule: isinstance(rule.drop, pl.Expr), checks))
@@ -39,6 +39,7 @@ def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: Comparis
             # 16 hex digits are a number, and numbers sort and compare faster than strings.
             number=pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64),
             length=length,
+            text_hash=pl.col("response").hash(),
             reason=first_reason(expressions),
         )
         .with_row_index("row")

@@ -16,10 +16,18 @@ from ...datasets.config import source_name
 from ...datasets.filters import Filter, with_reason
 from ...models.tokens import token_counts
 from ...readers.layout import SIDES
+from ...readers.reasons import REASONS
 
 Pairing = Literal["first", "all", "extremes"]
 LENGTH_RULE = "chosen_too_short"
 LENGTH_GAP = "length_gap"
+EQUAL_SIDES = Filter(
+    "equal_sides",
+    "pair",
+    REASONS["equal_sides"],
+    "almost_data",
+    pl.col("chosen_text_hash") == pl.col("rejected_text_hash"),
+)
 
 
 def length_rule(length_sd: float, length_over: str) -> Filter:
@@ -102,7 +110,7 @@ EXTREMES = Filter(
 
 
 WALKS: dict[Pairing, Filter] = {"first": ALREADY_CHOSEN, "all": LADDER, "extremes": EXTREMES}
-OF_SIDES = ("responder", "finish_reason", "response")
+OF_SIDES = ("responder", "finish_reason", "response", "text_hash")
 
 
 def rank_pairs(
@@ -110,12 +118,12 @@ def rank_pairs(
 ) -> pl.DataFrame:
     """Every ordered pair of a query's survivors, with the reason why it is dropped, null where kept.
 
-    `survivors`: query (a number), row, rank, length, n, total, squares, perhaps rating, each query's best
-    first, and the columns that the rules read: responder, finish_reason and response (as chosen_responder,
-    ..., chosen) and prompt. Returns query, chosen_row, chosen_rank, chosen_length, rejected_row,
-    rejected_rank, rejected_length, reason, sorted by query and ranks; the reason is that of the first rule
-    that fails. `later_rules` decide on the pairs that are left when all have been walked: a pair that they
-    drop is not replaced.
+    `survivors`: query (a number), row, rank, length, text_hash, n, total, squares, perhaps rating, each
+    query's best first, and the columns that the rules read: responder, finish_reason and response (as
+    chosen_responder, ..., chosen) and prompt. Returns query, chosen_row, chosen_rank, chosen_length,
+    rejected_row, rejected_rank, rejected_length, reason, sorted by query and ranks; the reason is that of
+    the first rule that fails. `later_rules` decide on the pairs that are left when all have been walked: a
+    pair that they drop is not replaced.
 
     Walking a query's pairs in that order, a responder that has been chosen is passed over before
     its pair is tested: so what `already_chosen` dropped comes off first.
