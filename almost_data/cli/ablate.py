@@ -81,7 +81,8 @@ def ablate(
     if verdicts:
         [responses] = [source for ref, source in sources.items() if ref == from_]
         used = len(ablation.matched(verdicts, run.store, responses).rows)
-        unread = f"; {verdicts.unread:,} more rows hold no preference" if verdicts.unread else ""
+        reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in verdicts.unread.items())
+        unread = f"; rows without a verdict: {reasons}" if reasons else ""
         counts = (
             f"{used:,} of {len(verdicts.rows):,} verdicts of {reviews} are on two responses of {responses}"
         )

@@ -5,8 +5,8 @@ mean of the share where the chosen answer is the longer one and of that where it
 pairs of about equal length.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -27,8 +27,8 @@ class Verdicts:
     """`query_id`; `a` and `b`, two answers to it; `gap`, how far the judge prefers `a`, negative for `b`."""
     answers_by: Literal["responder", "text"]
     """What names an answer in `a` and `b`."""
-    unread: int = 0
-    """Rows of the source that hold no preference."""
+    unread: Mapping[str, int] = field(default_factory=dict)
+    """Why rows of the source hold no preference -> how many."""
 
 
 @dataclass(frozen=True)

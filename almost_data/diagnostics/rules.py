@@ -75,7 +75,7 @@ RULES = {
     # Share of the comparisons.
     "equal_sides": Rule(
         "rows whose sides are the same text",
-        (ANY, "worry", 'These teach nothing. Imports and builds drop them.'),
+        (ANY, "worry", "These teach nothing. Imports and builds drop them."),
         (0.0, "fine", "No comparison has them."),
     ),
     "empty_sides": Rule(

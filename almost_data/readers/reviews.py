@@ -1,5 +1,6 @@
 """A judge's preferences between answers: scores of both by responder, or any layout of preferences."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
@@ -61,14 +62,17 @@ def _by_responder(rows: Iterable[Row]) -> Verdicts:
 
 
 def _by_text(source: str, rows: Iterable[ReadRow]) -> Verdicts:
-    verdicts, problems = [], list[str]()
+    verdicts: list[tuple[str, str, str, float]] = []
+    problems: list[str] = []
+    reasons: Counter[str] = Counter()
     for row in rows:
         if isinstance(row.result, Rejected):
             problems.append(f"{row.place}: {row.result.detail}")
+            reasons[row.result.reason] += 1
             continue
         for preference in row.result:
             query = prompt_id(stripped(preference.prompt))
             verdicts.append((query, preference.chosen.text.strip(), preference.rejected.text.strip(), 1.0))
     if not verdicts:
         raise InputError(problems[0] if problems else f"{source}: no preference in it")
-    return Verdicts(pl.DataFrame(verdicts, schema=_SCHEMA, orient="row"), "text", len(problems))
+    return Verdicts(pl.DataFrame(verdicts, schema=_SCHEMA, orient="row"), "text", reasons)

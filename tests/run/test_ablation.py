@@ -240,6 +240,12 @@ def test_verdicts_on_other_answers_are_counted(
     words = ["--from", "responses@1.0.0", "--version", "1.0.0", "--reviews", str(tmp_path / "judge.jsonl")]
     cli.main(["ablate", *words, "--root", str(store.root)])
     assert "3 of 4 verdicts of" in capsys.readouterr().out
+    texts = {"prompt": "Why?", "chosen": "So, by org/a.", "rejected": "So, by b."}
+    judge = [texts, texts | {"rejected": "No."}, texts | {"rejected": "So, by org/a."}]
+    words[-1] = jsonl(tmp_path / "texts.jsonl", judge)
+    cli.main(["ablate", *words, "--root", str(store.root)])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 of 2 verdicts of" in printed and "rows without a verdict: equal_sides 1." in printed
 
 
 def test_a_judge_of_other_answers_is_refused(run: build.BuildRun) -> None:
