@@ -19,7 +19,7 @@ from ..datasets.builder import Builder, Built, Parents, Progress
 from ..datasets.digest import RANGE_ROWS, Blocks, Rows, first_queries, ranges
 from ..datasets.filters import Filter, chain_stages, count_reasons, with_reason
 from ..datasets.ledger import Entry
-from ..datasets.tables import REASON, Table, last_turn, string
+from ..datasets.tables import REASON, Table, all_turns, last_turn, string
 from ..datasets.user_filters import load_filters
 from ..diagnostics.contamination import contamination
 from ..diagnostics.shortcuts import SAMPLE, sampled_queries
@@ -135,7 +135,7 @@ def _texts(rows: pl.LazyFrame) -> pl.DataFrame:
     """The pairs with prompt and sides as text, and what the rules read besides."""
     lengths = [pl.col(side).str.len_chars().cast(pl.Int64).alias(f"{side}_length") for side in SIDES]
     return (
-        rows.with_columns(last_turn(), *map(last_turn, SIDES))
+        rows.with_columns(last_turn(), all_turns().alias("context"), *map(last_turn, SIDES))
         .with_columns(*lengths, chosen_finish_reason=pl.lit(None, pl.String))
         .collect()
     )
