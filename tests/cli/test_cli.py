@@ -468,6 +468,15 @@ def test_a_reference_that_nothing_reads_is_refused(fake_store: Store) -> None:
     assert (done.returncode, "nothing reads it" in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("source", ["data/pairs.csv", "./data/pairs.csv@v1.0.0", "data/no.jsonl", "./data"])
+def test_a_file_is_no_source_of_a_build(tmp_path: Path, source: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/pairs.csv").write_text("prompt,chosen,rejected\nq,a,b\n")
+    done = cli("build", "filtered", "--from", source, "--version", "1.0.0", cwd=tmp_path)
+    assert done.returncode == 2 and "tag or a commit" not in done.stderr
+    assert re.search(r"it is a (file|folder): `import` makes a dataset of it|no such file", done.stderr)
+
+
 def test_json_holds_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:
     """A character that JSON may hold as it is begins a sequence in some terminals, or turns the direction."""
     row = {"prompt": "Why?", "chosen": "It is \x9b31mred\u202e.", "rejected": "No."}
