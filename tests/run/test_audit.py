@@ -290,6 +290,10 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
         ("[max]\nlength_gap = 300\n", "length_gap is a share of the rejected length, and 300 is too large"),
         ("[max]\ncut_off = nan\n", r"max\.cut_off: nan is no number that can be compared"),
         ('[max]\n"left_out.no_prompt" = 5\n', r"left_out\.no_prompt is a share"),
+        (
+            "[max]\nleft_out.no_reply = 0.1\n",
+            r'\[max\] left_out: put the name in quotes: "left_out\.no_reply"',
+        ),
         ("[max", r"write tables \[max\] and \[min\]"),
     ],
 )
