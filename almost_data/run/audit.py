@@ -135,7 +135,11 @@ def audit(
             result["measures"].append(_agreement(scorer, texts.parts, progress))
         result["measures"].sort(key=lambda row: LEVELS.index(row["level"]))
     thresholds = [_held(limit, result) for limit in limits]
-    about = {"source": _name(source), "layout": texts.layout, "not_read": list(texts.not_read)}
+    about = {
+        "source": stored_ref(store, source) or _name(source),
+        "layout": texts.layout,
+        "not_read": list(texts.not_read),
+    }
     return {**about, "left_out_at": texts.places, **result, "thresholds": thresholds}
 
 

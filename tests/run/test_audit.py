@@ -209,6 +209,7 @@ def test_a_dataset_of_the_store_is_audited_as_its_file_is(tmp_path: Path) -> Non
     of_file = audit(Store(root), source)
     of_store = audit(Store(root), "comparisons")
     assert numbers(of_file) == numbers(of_store)
+    assert (of_file["source"], of_store["source"]) == ("pairs.jsonl", "comparisons@1.0.0")
     assert {row["name"]: row["value"] for row in of_file["measures"]}["always_longer"].endswith("%)")
     for how in ({"columns": {"prompt": "chosen"}}, {"part": HubPart("a", None)}):
         with pytest.raises(InputError, match=r"^comparisons@1\.0\.0: a dataset of the store: leave out"):

@@ -167,6 +167,17 @@ def test_a_version_alone_is_compared_with_the_one_before_it(store: Store) -> Non
     assert done.returncode == 2 and "there is no version before it" in done.stderr
 
 
+def test_a_version_with_a_suffix_is_compared_with_one_of_that_suffix(tmp_path: Path) -> None:
+    store = Store(tmp_path / "build")
+    file = jsonl(tmp_path / "queries.jsonl", [{"query": "Why?"}])
+    for version in ("1.0.0-fr", "1.0.0", "1.1.0-fr", "1.1.0-de"):
+        importing.import_queries(store, file, version)
+    before = {"1.1.0-fr": "1.0.0-fr", "1.1.0-de": "1.0.0", "1.0.0": "1.0.0-fr"}
+    for version, earlier in before.items():
+        printed = command.run("diff", f"queries@{version}", "--root", str(store.root)).stdout
+        assert printed.startswith(f"queries@{earlier} to queries@{version}")
+
+
 def test_rows_have_the_colours_of_a_diff_and_measures_none(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
