@@ -13,7 +13,7 @@ from ..run.build import prepare
 from ..run.presets import PresetName
 from .console import console, print_json, print_rows, text
 from .hub import hub_origins, local_sources
-from .options import ROOT, Columns, Json, Root, Version
+from .options import ROOT, Columns, Json, Root
 from .progress import progress_bars
 
 REVIEWS = (
@@ -41,7 +41,7 @@ def ablate(
         str,
         Parameter(name="--from", help="responses@version, responses, or ORG/NAME@REVISION, to build from."),
     ],
-    version: Version,
+    version: Annotated[str, Parameter(help="Version N.N.N, to which each variant adds its name.")],
     ratings: Annotated[
         str | None,
         Parameter(help="Ratings of the responses: with them, the label by ladder, ratings and both."),
