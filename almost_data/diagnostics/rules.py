@@ -16,8 +16,11 @@ class Rule:
 ANY, BELOW_CHANCE = 1e-12, -9.0
 """Lower bounds of any positive number, and of an accuracy that ends below its baseline."""
 
+TOO_FEW = "These are too few comparisons to say: the interval holds 50%."
+
 RULES = {
-    # Share of the comparisons whose longer response is the chosen one; equal lengths count half.
+    # Share of the comparisons whose longer response is the chosen one; equal lengths count half. Where its
+    # interval holds 50%, the level is fine.
     "always_longer": Rule(
         "always picking the longer response is right",
         (0.70, "worry", "Length gives most of the label away: a model may learn length alone."),
@@ -185,7 +188,7 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
     gaps = f"{gap['q50']:+,.0f} ({gap['q05']:+,.0f} to {gap['q95']:+,.0f}), {relative_gap:+.0%}"
     longer = result["always_longer"]
     rows = [
-        finding("always_longer", _with_interval(longer, *result["always_longer_interval"]), longer),
+        _always_longer(longer, *result["always_longer_interval"]),
         finding("length_gap", gaps, relative_gap),
         *_surface(result["probe"], max(longer, 1 - longer)),
     ]
@@ -212,6 +215,14 @@ def finding(name: str, text: str, number: float, level_number: float | None = No
     """
     facts = {"name": name, "measure": RULES[name].measure, "value": text, "number": number}
     return facts | verdict(name, number if level_number is None else level_number)
+
+
+def _always_longer(share: float, low: float, high: float) -> dict[str, Any]:
+    """The row of a share; there is no alarm where chance may have made it, as its interval holds 50%."""
+    row = finding("always_longer", _with_interval(share, low, high), share)
+    if row["level"] != "fine" and low <= 0.5 <= high:
+        row |= {"level": "fine", "sentence": TOO_FEW}
+    return row
 
 
 def _surface(probe: dict[str, Any], baseline: float) -> list[dict[str, Any]]:
