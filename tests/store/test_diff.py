@@ -121,6 +121,8 @@ def test_every_shortcut_has_its_change_in_one_form(store: Store) -> None:
     assert [shift.a, shift.b] == [f"{share:.1%}" for share in longer]
     assert shift.change == f"{100 * (longer[1] - longer[0]):+.1f} points"
     assert shifts["equal_sides"].change == ""
+    beyond = {row["name"]: row["value"] for row in texts[0]["findings"]}["surface_beyond_length"]
+    assert shifts["surface_beyond_length"].a == beyond and beyond.endswith(" points")
     gaps = [text["length_gap"]["q50"] for text in texts]
     assert shifts["length_gap (characters)"].change == f"{gaps[1] - gaps[0]:+,.0f}"
     assert {shortcut.change for shortcut in diff(store, a, a).shortcuts} == {""}
