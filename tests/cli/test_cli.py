@@ -439,10 +439,13 @@ def test_filters_of_a_dataset_that_exists_are_named_as_not_used(fake_store: Stor
 
 def test_a_parent_that_exists_is_named_where_another_one_is_built(fake_store: Store, tmp_path: Path) -> None:
     words = ("--engine", "fake", "--dry-run", "--version", "0.9.0")
-    use = "to use one that does, add --from comparisons@0.1.0"
-    line = f"comparisons@0.9.0 does not exist, and is built first: {use}"
-    assert line in cli("build", "filtered", *words, "--root", str(fake_store.root)).stdout.splitlines()
-    assert "--from" not in cli("build", "filtered", *words, "--root", str(tmp_path / "new")).stdout
+    use = "to use one that does, add --from responses@0.1.0"
+    line = f"responses@0.9.0 does not exist, and is built first: {use}"
+    assert line in cli("build", "comparisons", *words, "--root", str(fake_store.root)).stdout.splitlines()
+    assert "--from" not in cli("build", "comparisons", *words, "--root", str(tmp_path / "new")).stdout
+    for root, ref in ((fake_store.root, "comparisons@0.1.0"), (tmp_path / "new", "comparisons@VERSION")):
+        done = cli("build", "filtered", *words, "--root", str(root))
+        assert done.returncode == 2 and "comparisons@0.9.0 does not: give " + ref in done.stderr
     words = (*words, "--root", str(fake_store.root))
     assert "is built first" not in cli("build", "filtered", "--from", "comparisons@0.1.0", *words).stdout
     assert "is built first" not in cli("build", "comparisons", "--from", "queries@0.1.0", *words).stdout
