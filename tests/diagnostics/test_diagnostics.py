@@ -612,3 +612,4 @@ def test_every_number_has_a_sentence() -> None:
             "worry",
         }
         assert all(words.endswith(".") and len(words) < 130 for _, _, words in rule.steps)
+        assert all("--" not in words or "build filtered --" in words for _, _, words in rule.steps)

@@ -147,7 +147,7 @@ def test_prompts_that_differ_in_numbers_alone_are_counted(tmp_path: Path) -> Non
     result = audit(Store(tmp_path), jsonl(tmp_path / "pairs.jsonl", rows))
     [row] = [row for row in result["measures"] if row["name"] == "only_numbers"]
     assert (row["number"], row["level"]) == (0.9, "worry")
-    assert row["value"] == "90.0% (36 of 40 prompts); the other 4 differ in words"
+    assert row["value"] == "90.0% (36 of 40 prompts); without them 4 are left"
 
 
 def test_clean_data_pass_every_measure(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class PairConfig(Config, frozen=True, kw_only=True):
     decontaminate: bool = False
     """Drop the queries that overlap with a benchmark, not only count them."""
     dedup_prompts: bool = False
-    """Keep one of several prompts that share nearly all of their words."""
+    """Of different prompts that share nearly all of their words, keep one, with all of its pairs."""
     dedup_pairs: bool = False
     """Keep one of several pairs whose prompts and replies share nearly all of their words."""
     balance_length: Annotated[float, Meta(ge=0.5, lt=1)] | None = None
