@@ -179,10 +179,10 @@ def _dropped(entry: Entry) -> dict[str, int]:
 
 
 def _partners(manifest: Manifest, reason: str) -> str:
-    """Of responses that were left alone by the others to their query: why those were dropped."""
+    """Of responses that were left alone in their query: why the other responses to it were dropped."""
     reasons = manifest.diagnostics.get("dropped_beside", {}).get(reason)
     numbers = ", ".join(f"{name} {n:,}" for name, n in (reasons or {}).items())
-    return f" (others of the query: {numbers})" if numbers else ""
+    return f" (the other responses to those queries fell to {numbers})" if numbers else ""
 
 
 def _print_folders(store: Store, steps: list[Step]) -> None:

@@ -20,6 +20,7 @@ import almost_data
 from almost_data import registry
 from almost_data.cli import app
 from almost_data.cli.console import print_rows
+from almost_data.cli.summary import _funnel as funnel
 from almost_data.generation import Reply, Request
 from almost_data.generation.fake import FakeEngine
 from almost_data.run.build import BuildRun
@@ -36,6 +37,9 @@ def test_a_filter_that_dropped_no_row_is_in_the_summary_and_imports_name_the_nex
     done = cli("import", "queries", "q.txt", "--version", "1.0.0", cwd=tmp_path)
     words = " ".join(done.stdout.split())
     assert "Write your models into ladder.toml, best first" in words
+    assert "built in" in words and "was there" not in words
+    again = cli("import", "queries", "q.txt", "--version", "1.0.0", cwd=tmp_path).stdout
+    assert "was there" in again and "built in" not in again
     assert "--preset delta in place of the file asks Qwen/Qwen3-32B and Qwen/Qwen3-0.6B." in words
     assert "build responses --config ladder.toml --version 1.0.0" in words
     (tmp_path / "filters.toml").write_text(
@@ -159,6 +163,15 @@ def test_show_says_why_rows_were_dropped(fake_store: Store) -> None:
     dropped = {reason: entry.description for entry in ledger for reason, n in entry.dropped.items() if n}
     assert dropped
     assert all(f"{reason} {sentence}" in " ".join(reasons.split()) for reason, sentence in dropped.items())
+
+
+def test_what_left_a_response_alone_is_in_the_funnel(fake_store: Store) -> None:
+    manifest = fake_store.manifest("comparisons@0.1.0")
+    reasons = manifest.diagnostics["dropped_beside"]["few_survivors"]
+    numbers = ", ".join(f"{name} {rows}" for name, rows in reasons.items())
+    printed = io.StringIO()
+    Console(file=printed, width=400).print(funnel([manifest]))
+    assert f"(the other responses to those queries fell to {numbers})" in printed.getvalue()
 
 
 def test_show_json_is_the_manifest(fake_store: Store) -> None:
