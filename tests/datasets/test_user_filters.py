@@ -101,9 +101,8 @@ def test_a_null_keeps_the_row_and_is_counted() -> None:
         row["finish_reason"] = None
     built = run(rows, ComparisonsConfig(filters=(sql("finish_reason = 'length'"),)))
     assert built is not None
-    assert undecided_notes(built.ledger) == [
-        "mine could not be decided for 2 of 2 responses, and kept them: a column that it reads is null there."
-    ]
+    [note] = undecided_notes(built.ledger)
+    assert note.startswith("mine could not be decided for 2 of 2 responses, which were kept: a column that")
 
 
 @pytest.mark.parametrize(
