@@ -50,22 +50,23 @@ SETS: dict[str, tuple[str, ...]] = {"paper": PAPER, "chat": CHAT, "none": ()}
 
 
 def check_names(checks: str | Sequence[str]) -> tuple[str, ...]:
-    """The checks of a set, or those that are named, also with commas between. Raises InputError."""
+    """The checks that are named one by one or by a set, also with commas between, each once.
+
+    Raises InputError for a word that is named twice, or names none.
+    """
     if isinstance(checks, str) and checks in SETS:
         return SETS[checks]
     names = tuple(name.strip() for name in checks.split(",")) if isinstance(checks, str) else tuple(checks)
     for place, name in enumerate(names):
-        if name in SETS:
-            raise InputError(
-                f"comparisons.checks: {name} is a set of checks: name it alone, or single checks"
-            )
-        if name not in response_checks():
+        if name == "none":
+            raise InputError("comparisons.checks: none is the set without a check: name it alone")
+        if name not in response_checks() and name not in SETS:
             names_and_sets = [*response_checks(), *SETS]
             hint, choices = did_you_mean(name, names_and_sets), ", ".join(names_and_sets)
             raise InputError(f"comparisons.checks: no check {name!r}{hint}: choose of {choices}")
         if name in names[:place]:
             raise InputError(f"comparisons.checks: duplicate check {name!r}")
-    return names
+    return tuple(dict.fromkeys(check for name in names for check in SETS.get(name, (name,))))
 
 
 def of_chosen(check: Filter) -> Filter:

@@ -59,8 +59,8 @@ class FilteredConfig(PairConfig, frozen=True, kw_only=True):
     """Which pairs stay. Without a rule, all do."""
 
     checks: Annotated[str | tuple[str, ...], Meta(examples=list(SETS))] = "none"
-    """Response checks on the chosen reply: the set `paper`, `chat` or `none`, or names with commas between,
-    such as `loop,refusal`. The page Filters of the reference explains each check."""
+    """Response checks on the chosen reply: the set `paper`, `chat` or `none`, or names of checks and sets
+    with commas between, such as `chat,too_short`. The page Filters of the reference explains each check."""
 
 
 def _tables(names: Sequence[str]) -> dict[str, Table]:
@@ -223,6 +223,7 @@ BUILDER = Builder(
     config=FilteredConfig,
     tables=_tables(list(COLUMNS)),
     parents=("comparisons",),
+    builds_parents=False,
     build=build,
     uses_engine=False,
     pins=_pins,

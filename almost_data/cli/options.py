@@ -12,7 +12,9 @@ from ..errors import InputError
 ROOT = Path("build")
 Root = Annotated[Path, Parameter(name="--root", help="Folder of the store.")]
 Version = Annotated[str, Parameter(help="Version N.N.N of what is made.")]
-Ref = Annotated[str, Parameter(help="name@version, or the name alone for its highest version.")]
+Ref = Annotated[
+    str, Parameter(help="name@version, or the name alone for its highest version without a suffix.")
+]
 Where = Annotated[
     str | None,
     Parameter(

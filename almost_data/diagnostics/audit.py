@@ -226,7 +226,7 @@ def _only_numbers(texts: pl.Series) -> dict[str, Any]:
     """Prompts that are an earlier one with other numbers."""
     distinct = texts.str.replace_all(r"\d+", "0").n_unique()
     row = _share("only_numbers", len(texts) - distinct, len(texts), "prompts")
-    return row | {"value": f"{row['value']}; the other {distinct:,} differ in words"}
+    return row | {"value": f"{row['value']}; without them {distinct:,} are left"} if row["number"] else row
 
 
 def _mean(values: pl.Series) -> float:

@@ -218,8 +218,12 @@ def test_sets_lists_and_commas_name_checks() -> None:
     with pytest.raises(InputError, match="no check 'papers'") as error:
         check_names("papers")
     assert all(name in str(error.value) for name in (*response_checks(), *SETS))
-    with pytest.raises(InputError, match="paper is a set of checks: name it alone, or single checks"):
-        check_names("paper,loop")
+    assert check_names("chat,too_short") == (*CHAT, "too_short")
+    assert check_names(["loop", "chat"]) == ("loop", *(name for name in CHAT if name != "loop"))
+    assert check_names("paper,chat") == (*PAPER, *(name for name in CHAT if name not in PAPER))
+    for checks, why in (("none,loop", "none is the set without a check"), ("chat,chat", "duplicate check")):
+        with pytest.raises(InputError, match=why):
+            check_names(checks)
     help_text = field_docs(BUILDER.config)["checks"]
     assert "checks" in BUILDER.flags and all(f"`{name}`" in help_text for name in SETS)
     assert len(help_text.split()) < 60
