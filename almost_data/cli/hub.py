@@ -72,10 +72,10 @@ def local_sources(root: Path, refs: Iterable[str]) -> dict[str, str]:
     sources = {}
     for ref in refs:
         name, at, _ = ref.partition("@")
+        if "/" in ref and (name.endswith(TABLE_SUFFIXES) or (not at and os.path.exists(name))):
+            problem = on_disk(name) or "no such file; name a dataset, such as comparisons@1.0.0"
+            raise InputError(f"run.from {ref}: {problem}")
         if "/" in ref and not at:
-            if name.endswith(TABLE_SUFFIXES) or os.path.exists(name):
-                problem = on_disk(name) or "no such file; name a dataset, such as comparisons@1.0.0"
-                raise InputError(f"run.from {ref}: {problem}")
             raise InputError(f"run.from {ref}: name a tag or a commit, such as {ref}@v1.0.0")
         sources[ref] = fetch(store, ref).ref if "/" in ref else store.resolve(ref)
     return sources

@@ -141,10 +141,10 @@ def _by_words(texts: pl.DataFrame) -> Iterator[pl.Series]:
     has a word or two that are Portuguese, too.
     """
     heads = _heads(texts)
-    asked = [heads.filter(_PROMPT.str.contains(_several(words))) for words in SMALL_WORDS.values()]
-    pairs = zip(asked, SMALL_WORDS.values(), strict=True)
+    prompts = [heads.filter(_PROMPT.str.contains(_several(words))) for words in SMALL_WORDS.values()]
+    pairs = zip(prompts, SMALL_WORDS.values(), strict=True)
     shared = pl.concat(rows.filter(_REPLY.str.contains(_several(words)))["index"] for rows, words in pairs)
-    lacking = pl.concat(asked).unique("index").filter(~pl.col("index").is_in(shared.implode()))
+    lacking = pl.concat(prompts).unique("index").filter(~pl.col("index").is_in(shared.implode()))
     for words in SMALL_WORDS.values():
         hits = _REPLY.str.to_lowercase().str.extract_all(_small(words))
         distinct = hits.list.eval(pl.element().str.strip_chars(_SEPARATORS)).list.n_unique()
