@@ -46,6 +46,23 @@ CHAT = (
     *("loop", "reasoning_left", "next_turn", "refusal", "identity", "knowledge_cutoff", "other_language"),
     "cut_off",
 )
+IN_SHORT = {
+    "too_short": "under 50 characters",
+    "ends_open": "ends in ? or :",
+    "starts_well": 'begins with "well"',
+    "unfinished": "ends in no . or !",
+    "dont_know": 'says "don\'t know"',
+    "turn_marker": "has Human: in it",
+    "cut_off": "was cut",
+    "refusal": "declines to answer",
+    "identity": "talks of itself as an AI",
+    "knowledge_cutoff": "talks of the end of its training data",
+    "loop": "repeats itself",
+    "reasoning_left": "shows marks of reasoning",
+    "next_turn": "goes on with the next turn",
+    "other_language": "is in another language than the prompt",
+}
+"""What a reply does that the check drops, for help and errors."""
 SETS: dict[str, tuple[str, ...]] = {"paper": PAPER, "chat": CHAT, "none": ()}
 
 
@@ -61,8 +78,9 @@ def check_names(checks: str | Sequence[str]) -> tuple[str, ...]:
         if name == "none":
             raise InputError("comparisons.checks: none is the set without a check: name it alone")
         if name not in response_checks() and name not in SETS:
-            names_and_sets = [*response_checks(), *SETS]
-            hint, choices = did_you_mean(name, names_and_sets), ", ".join(names_and_sets)
+            hint = did_you_mean(name, [*response_checks(), *SETS])
+            described = ", ".join(f"{check} ({phrase})" for check, phrase in IN_SHORT.items())
+            choices = f"{', '.join(SETS)} (sets), {described}"
             raise InputError(f"comparisons.checks: no check {name!r}{hint}: choose of {choices}")
         if name in names[:place]:
             raise InputError(f"comparisons.checks: duplicate check {name!r}")

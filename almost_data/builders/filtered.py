@@ -60,7 +60,12 @@ class FilteredConfig(PairConfig, frozen=True, kw_only=True):
 
     checks: Annotated[str | tuple[str, ...], Meta(examples=list(SETS))] = "none"
     """Response checks on the chosen reply: the set `paper`, `chat` or `none`, or names of checks and sets
-    with commas between, such as `chat,too_short`. The page Filters of the reference explains each check."""
+    with commas between, such as `chat,too_short`: `too_short` (under 50 characters), `ends_open` (ends in
+    ? or :), `starts_well` (begins with "well"), `unfinished` (ends in no . or !), `dont_know` (says "don't
+    know"), `turn_marker` (has Human: in it), `cut_off` (was cut), `refusal` (declines to answer),
+    `identity` (talks of itself as an AI), `knowledge_cutoff` (talks of the end of its training data),
+    `loop` (repeats itself), `reasoning_left` (shows marks of reasoning), `next_turn` (goes on with the next
+    turn), `other_language` (is in another language than the prompt)."""
 
 
 def _tables(names: Sequence[str]) -> dict[str, Table]:

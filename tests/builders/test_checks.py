@@ -6,8 +6,9 @@ import re
 import polars as pl
 import pytest
 
+from almost_data.builders import filtered
 from almost_data.builders.chat_checks.loops import ends_in_loop
-from almost_data.builders.checks import CHAT, PAPER, SETS, check_names, of_chosen, response_checks
+from almost_data.builders.checks import CHAT, IN_SHORT, PAPER, SETS, check_names, of_chosen, response_checks
 from almost_data.builders.comparisons.builder import BUILDER
 from almost_data.builders.comparisons.config import ComparisonsConfig
 from almost_data.datasets.filters import with_reason
@@ -224,9 +225,11 @@ def test_sets_lists_and_commas_name_checks() -> None:
     for checks, why in (("none,loop", "none is the set without a check"), ("chat,chat", "duplicate check")):
         with pytest.raises(InputError, match=why):
             check_names(checks)
-    help_text = field_docs(BUILDER.config)["checks"]
-    assert "checks" in BUILDER.flags and all(f"`{name}`" in help_text for name in SETS)
-    assert len(help_text.split()) < 60
+    assert "checks" in BUILDER.flags and IN_SHORT.keys() == response_checks().keys()
+    for builder in (BUILDER, filtered.BUILDER):
+        help_text = " ".join(field_docs(builder.config)["checks"].split())
+        assert all(f"`{name}`" in help_text for name in SETS)
+        assert all(f"`{name}` ({phrase})" in help_text for name, phrase in IN_SHORT.items())
 
 
 def test_a_check_of_the_chosen_side_leaves_the_rejected_one_alone() -> None:
