@@ -294,6 +294,8 @@ def _delimited_rows(marks: str, path: Path, tick: Tick) -> Iterator[Row]:
             return
         if not cells:
             continue
+        if cells[0].lstrip("\ufeff") == names[0] and cells[1:] == names[1:]:
+            raise InputError(f"{place}: the header again, as in files that were joined: delete this line")
         if len(cells) != len(names):
             counts = f"{len(cells)} cells under {len(names)} column names"
             mark = repr(delimiter) if len(cells) > len(names) else "a line break"

@@ -150,6 +150,8 @@ def test_a_folder_is_its_files_in_order_and_known_by_all_of_them(tmp_path: Path)
         ("a.json", b"<!DOCTYPE html><html></html>", r"a\.json: a web page: download the file itself"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", r"a\.csv:3: 3 cells under 2 column names: quote cells that hold ','"),
         ("a.csv", b"a,b\n1\n", r"a\.csv:2: 1 cells under 2 column names: quote cells that hold a line break"),
+        ("a.csv", b"a,b\n1,2\na,b\n3,4", r"a\.csv:3: the header again, .* joined: delete this line"),
+        ("a.csv", b"\xef\xbb\xbfa,b\n1,2\n\xef\xbb\xbfa,b\n", r"a\.csv:3: the header again"),
         ("a.csv", b'a,b\n"1,2\n', r"a\.csv:2: broken CSV"),
         ("a.csv", b"a,a\n1,2\n", r"a\.csv:1: two columns have the same name"),
         ("a.jsonl.gz", b"not packed", r"a\.jsonl\.gz: cannot be unpacked.*or name it without \.gz"),
