@@ -1,9 +1,12 @@
 """Files by their columns that no import reads as they are, and what to do with them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from ..errors import InputError
+from .dialogue_text import is_hh
 from .fastchat import QUESTIONS, REVIEWS
+from .layout import has_value, text, turns
 
 _PAIRS = "write rows with prompt, chosen and rejected"
 _BIG_BENCH = (
@@ -44,3 +47,28 @@ def check_elsewhere(columns: Collection[str], source: str) -> None:
     for names, advice in _ADVICE.items():
         if set(names) <= set(columns):
             raise InputError(f"{source}: {advice}")
+
+
+PARENT = "parent_id"
+CONVERSATION_IDS = ("conversation_id", "conv_id", "dialogue_id", "dialog_id", "session_id", "thread_id")
+TURN_NUMBERS = ("turn", "turn_id", "turn_idx", "turn_index", "turn_number")
+TURN_COLUMNS = frozenset((PARENT, *CONVERSATION_IDS, *TURN_NUMBERS))
+"""Columns that say which turn of a conversation a row is."""
+
+
+def check_turns(rows: Sequence[Mapping[str, Any]], prompt: str, source: str, fix: str) -> None:
+    """Raise InputError where the rows are turns of conversations: a prompt's earlier turns are other rows.
+
+    They are told by a parent, or by several numbers of turns beside the id of a conversation. A dialogue in
+    the column `prompt` has its earlier turns itself. `fix` says how to read each turn as a prompt.
+    """
+    values = [{name: value for name, value in row.items() if has_value(value)} for row in rows]
+    is_in_conversation = any(not row.keys().isdisjoint(CONVERSATION_IDS) for row in values)
+    named = [name for name in TURN_NUMBERS if len({str(row[name]) for row in values if name in row}) > 1]
+    columns = [PARENT for row in values if PARENT in row] or (named if is_in_conversation else [])
+    prompts = [row[prompt] for row in values if prompt in row]
+    if columns and 2 * sum(text(value) and not is_hh(value) and not turns(value) for value in prompts) > len(
+        prompts
+    ):
+        write = f"write the earlier turns into {prompt}, as a list of messages"
+        raise InputError(f"{source}: rows that are turns of conversations ({columns[0]}): {write}, or {fix}")

@@ -239,8 +239,9 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(
         name="rewardbench2",
         title="RewardBench 2",
-        source="allenai/reward-bench-2",
+        source="allenai/reward-bench-2; THU-KEG/RM-Bench",
         columns={"prompt": anything, **dict.fromkeys(SIDES, text_lists)},
+        optional=["num_correct", "domain"],
         read=rows.rewardbench2,
         example={"prompt": _PROMPT, "chosen": [_GOOD], "rejected": [_BAD]},
     ),
@@ -341,7 +342,7 @@ LAYOUTS: tuple[Layout, ...] = (
         title="Chatbot Arena",
         source="lmsys/chatbot_arena_conversations; lmsys/mt_bench_human_judgments",
         columns={"conversation_a": turns, "conversation_b": turns, "winner": text},
-        optional=("model_a", "model_b", "turn"),
+        optional=("model_a", "model_b", "turn", *rows.EARLIER),
         read=rows.up_to_turn(
             rows.labelled(
                 ("conversation_a", "conversation_b"),

@@ -16,6 +16,7 @@ from ..errors import InputError
 from .conversations import IMAGES
 from .detection import FIX, MODEL_COLUMNS, ORIGINS, REPLIES, choose, with_labels
 from .dialogue_text import is_hh, is_whole_hh
+from .elsewhere import TURN_COLUMNS
 from .fastchat import JUDGMENTS, REVIEWS, is_fastchat, preference_rows
 from .files import (
     TABLE_SUFFIXES,
@@ -44,6 +45,7 @@ from .layout import (
     pair,
 )
 from .layouts import LAYOUTS
+from .parts import part_columns
 from .reasons import Unusable
 from .row_readers import read_hh_pair, read_hh_replies
 
@@ -51,7 +53,7 @@ _SIDE_COLUMNS = {pattern.format(side) for pattern in (*SCORES, *MODELS) for side
 COLUMNS = frozenset(
     {name for layout in LAYOUTS for name in (*layout.columns, *layout.optional, *layout.foreign)}
     | _SIDE_COLUMNS
-    | {*ORIGINS, *BEFORE, ADDITION, CONVERSATION, *MODEL_COLUMNS, *REPLIES}
+    | {*ORIGINS, *BEFORE, ADDITION, CONVERSATION, *MODEL_COLUMNS, *REPLIES, *TURN_COLUMNS}
 )
 """All columns that a layout is told by, or read from."""
 
@@ -126,11 +128,12 @@ def read_preferences(
     return Preferences(layout, read_all(layout, opened.rows), _not_read(layout, opened.columns))
 
 
-def _not_read(layout: Layout, columns: Iterable[str]) -> list[str]:
+def _not_read(layout: Layout, columns: Sequence[str]) -> list[str]:
     """The columns of which no value is read, or is a reason to reject its row."""
     columns_read = {*layout.columns, *ORIGINS}
     if not layout.is_named:
         columns_read |= {*layout.optional, *PROMPT_COLUMNS, *layout.absent, *BEFORE, *_SIDE_COLUMNS, *IMAGES}
+        columns_read |= {*part_columns(tuple(columns))}
     return [name for name in columns if name not in columns_read]
 
 
@@ -194,6 +197,7 @@ def by_columns(assignments: Mapping[str, str]) -> Layout:
         read=read,
         example={},
         is_named=True,
+        chosen=assignments["chosen"],
     )
 
 

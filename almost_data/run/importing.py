@@ -7,7 +7,6 @@ that are well-formed but cannot be used (duplicates, empty text) are dropped wit
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain as chained
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
 from ..readers.formats import Row
 from ..readers.layout import SIDES
 from ..readers.preferences import read_preferences
-from ..readers.queries import CHOICES, COLUMNS, find_queries
+from ..readers.queries import COLUMNS, find_queries
 from ..readers.reasons import REASONS, Unusable
 from ..readers.responses import FINISHED, LONG, ONE_RESPONSE, find_columns, finish_columns
 from ..store.publish import existing, new_manifest
@@ -144,7 +143,7 @@ def import_queries(store: Store, file: str | Path, version: str, options: Option
     A prompt is text, or a list of turns that ends in the user's.
     """
     file = file_of(store, file)
-    source = _open(file, QUERY_SUFFIXES, COLUMNS | {*chained(*CHOICES)}, "query", options)
+    source = _open(file, QUERY_SUFFIXES, COLUMNS, "query", options)
     query, system = options.columns.get("query"), options.columns.get("system")
     column = find_queries(source.columns, source.sample, file, query, system)
 
