@@ -123,6 +123,8 @@ def read_preferences(
     if not opened.sample:
         reason = f"no judgment in {JUDGMENTS}/ or {REVIEWS}/: `import responses` reads the answers"
         raise InputError(f"{source}: {reason if is_fastchat(source) else 'no row in it'}")
+    if is_fastchat(source):
+        named = named or next(layout for layout in LAYOUTS if layout.name == "fastchat")
     layout = choose(named, opened.sample, source, opened.columns)
     _check_files(source, layout, needs)
     return Preferences(layout, read_all(layout, opened.rows), _not_read(layout, opened.columns))
