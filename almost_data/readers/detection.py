@@ -5,6 +5,7 @@ Where no layout fits, or more than one, the source is refused and its columns ar
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from string import digits
 from typing import Any
 
@@ -14,11 +15,13 @@ from .elsewhere import check_elsewhere, check_turns
 from .files import SAMPLE, listed
 from .formats import Row
 from .layout import (
+    ADDITION,
     BEFORE,
     PROMPT_COLUMNS,
     SIDES,
     Cells,
     Layout,
+    anything,
     check_repeats,
     has_value,
     mapping,
@@ -41,7 +44,7 @@ MODEL_COLUMNS = ("model_a", "model_b", "model_1", "model_2")
 """Columns that name the models of two replies."""
 REPLIES = ("responses", "completions", "generations", "candidates", "answers", "outputs")
 """Columns that hold several replies to a prompt."""
-JUDGED = (*SIDES, "prefer", "winner", "better", "comparison", "rank", "verdict")
+JUDGED = (*SIDES, "prefer", "matching", "winner", "better", "comparison", "rank", "verdict")
 """Words in the names of columns that say which reply is better."""
 PLACES = {*digits, *"abcd", "first", "second", "left", "right"}
 """What stands for one of several replies, or ends the name of its column."""
@@ -71,6 +74,8 @@ def choose(named: Layout | None, rows: Sequence[Cells], source: str, columns: Se
     if absent := named.columns.keys() - set(columns):
         raise InputError(f"{source}: no column {min(absent)!r}; it has: {', '.join(columns)}")
     _check_references(named, rows, source, columns)
+    if "instruction" in named.columns and ADDITION in columns:  # read after it, as in every layout
+        return replace(named, columns={**named.columns, ADDITION: anything})
     return named
 
 
@@ -200,7 +205,8 @@ def _column_of(rows: Sequence[Cells], names: Iterable[str], is_list: Callable[[s
     for name in names:
         values = [row[name] for row in rows if has_value(row.get(name))]
         is_text = [isinstance(value, str) and is_list(value) for value in values]
-        if 2 * sum(is_text) > len(values) and not any(map(turns, values)):
+        is_of_turns = is_list is not python_list and any(map(turns, values))
+        if 2 * sum(is_text) > len(values) and not is_of_turns:
             return name
     return None
 

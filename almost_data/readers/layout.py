@@ -110,7 +110,7 @@ def turns(value: Any) -> bool:
         return True
 
 
-_PYTHON_LIST = re.compile(r"\s*(?:array\()?\[\s*'|\s*array\(\[")
+_PYTHON_LIST = re.compile(r"\s*(?:array\()?\[\s*\{?'|\s*array\(\[")
 """How a list begins that Python wrote as text, where a table of text was saved."""
 
 
@@ -188,6 +188,8 @@ class Layout:
     """A row of which "No, a leaf." is preferred to "Yes."."""
     labels: Mapping[str, Callable[[set[float]], bool]] = field(default_factory=dict)
     """Column of numbers that say which side is better -> whether all numbers of a file are such labels."""
+    rule: str = ""
+    """Which replies are compared, where a prompt has several."""
     groups_by: str | None = None
     """Column of the prompt, where the responses of a prompt are rows that follow each other: `read` then gets
     `{"rows": [...]}`."""
@@ -243,7 +245,7 @@ class Layout:
 
     @property
     def described(self) -> str:
-        return f"{self.title} ({', '.join(self.columns)})"
+        return f"{self.title} ({', '.join(self.columns)}){self.rule and f': {self.rule}'}"
 
 
 def preference(

@@ -43,6 +43,7 @@ from .layout import (
     Preference,
     anything,
     pair,
+    prompt_cell,
 )
 from .layouts import LAYOUTS
 from .parts import part_columns
@@ -166,7 +167,9 @@ def parse_columns(text: str | None, roles: Sequence[str] = ROLES) -> dict[str, s
     for word in re.split(r",(?=\s*\w+=)", text) if text is not None else ():
         role, _, name = word.partition("=")
         if role not in roles or not name or role in assignments or name in assignments.values():
-            raise InputError(f"import.columns {word}: write {'=NAME,'.join(roles)}=NAME, each once")
+            raise InputError(
+                f"import.columns {word}: write one or more of {'=NAME,'.join(roles)}=NAME, each once"
+            )
         assignments[role] = name
     return assignments
 
@@ -186,6 +189,8 @@ def by_columns(assignments: Mapping[str, str]) -> Layout:
 
     def read(row: Cells) -> list[Preference]:
         cells = {name: row.get(column) for name, column in assignments.items()}
+        if ADDITION not in assignments.values() and "prompt" in assignments:
+            cells["prompt"] = prompt_cell(row, assignments["prompt"])
         if is_hh(cells.get("prompt")):
             return read_hh_replies(cells)
         is_whole = "prompt" not in cells and all(is_whole_hh(cells[side]) for side in SIDES)
@@ -223,7 +228,7 @@ def _read(layout: Layout, place: str, row: Cells, is_checked: bool = False) -> R
     return ReadRow(place, row, result)
 
 
-ALONE = "the only row of this prompt here: a preference needs two rows of it, which follow each other"
+ALONE = "the only row of this prompt here: a preference needs two that follow each other: sort the file by it"
 
 
 def _read_groups(layout: Layout, prompt: str, rows: Iterable[Row]) -> Iterator[ReadRow]:
@@ -237,6 +242,6 @@ def _read_groups(layout: Layout, prompt: str, rows: Iterable[Row]) -> Iterator[R
             except Unusable as error:
                 yield ReadRow(place, row, Rejected(error.reason, str(error)))
         if len(usable) == 1:
-            yield ReadRow(*usable[0], Rejected("no_preference", ALONE))
+            yield ReadRow(*usable[0], Rejected("lone_row", ALONE))
         elif usable:
             yield _read(layout, usable[0][0], {"rows": [row for _, row in usable]}, is_checked=True)

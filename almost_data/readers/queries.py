@@ -85,10 +85,17 @@ class PromptColumn:
         return ", ".join(filter(None, [self.name, self.addition, *self.before, self.system])) + part
 
     def cell(self, row: Mapping[str, Any]) -> Any:
-        """The value of the column; of MT-bench's `turns` the first, as the later ones follow on a reply."""
+        """The value of the column; of MT-bench's `turns` the first, as the later ones follow on a reply.
+
+        Arena-Hard's are objects with a `content`.
+        """
         value = row.get(self.name)
-        is_texts = isinstance(value, list) and all(isinstance(turn, str) for turn in value)
-        return value[0] if self.name == "turns" and is_texts and value else value
+        if self.name != "turns" or not isinstance(value, list) or not value:
+            return value
+        texts = [
+            turn["content"] if isinstance(turn, dict) and [*turn] == ["content"] else turn for turn in value
+        ]
+        return texts[0] if all(isinstance(text, str) for text in texts) else value
 
     def read(self, place: str, row: Mapping[str, Any]) -> Messages:
         """A row's prompt. Raises Unusable, and InputError for what is neither text nor turns."""
@@ -172,7 +179,10 @@ def find_column(
             raise InputError(f"{source}: column {assigned!r} holds replies: name that of the {setting}")
         if assigned not in columns:
             raise InputError(f"{source}: no column {assigned!r}; it has: {names}")
-        return PromptColumn(assigned, before=before, system=system, ignores_images=True)
+        addition = (
+            ADDITION if assigned == "instruction" and ADDITION in columns and system != ADDITION else None
+        )
+        return PromptColumn(assigned, addition, before, system=system, ignores_images=True)
     candidates, parts = _candidates(columns, sample)
     fix = f"say which column holds the {setting}: import.columns {setting}=NAME"
     if not candidates:

@@ -18,6 +18,7 @@ REASONS = {
     "equal_sides": "Chosen and rejected are the same text.",
     TIE: "The sides are rated the same.",
     "no_preference": "It is not said which side is better.",
+    "lone_row": "No row of the same prompt stands beside it: sort the file by its prompt.",
     ORDERS_DISAGREE: "The judge's verdict is another one where the replies stand in the other order.",
     "tool_turn": "A turn calls a tool or is a tool's answer, which is not text.",
     "unknown_role": "A turn has a role that is neither system, user nor assistant.",

@@ -309,7 +309,8 @@ def by_value(first: str | int, second: str | int) -> Winner:
             raise Unusable(TIE)
         if value not in places:
             raise Unusable(
-                "no_preference", f"no side is better: {label!r:.40} is neither {first!r} nor {second!r}"
+                "no_preference",
+                f"no side is better: {label!r:.40} is neither {first!r} nor {second!r}: write one of them",
             )
         return places[value]
 

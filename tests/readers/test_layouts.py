@@ -264,6 +264,7 @@ def test_dialogues_of_hh_in_any_line_endings(ending: str, has_start: bool) -> No
         [{"prompt": "q", "chosen": '["a"]', "rejected": '["b", "c"]'}],
         [{"prompt": "q", "chosen": "['a', 'b']", "rejected": "['c']"}],
         [{"prompt": "q", "chosen": "array(['a'], dtype=object)", "rejected": "array(['c'], dtype=object)"}],
+        [{"prompt": "[{'role': 'user', 'content': 'q'}]", "chosen": "a", "rejected": "b"}],
         [{"prompt": None, "chosen": None, "rejected": None}],
         [{}],
     ],
@@ -318,6 +319,7 @@ def test_answers_without_a_preference_are_sent_to_the_import_of_responses(row: R
     for judged in (
         *({"prompt": "q", "chosen": "a"}, {"prompt": "q", "id": "x1", "kind": "y"}),
         {"prompt": "q", "best_chosen": "No, a leaf.", "rejected_text": "It is."},
+        {"question": "q", "answer_matching_behavior": "No, a", "answer_not_matching_behavior": "It b"},
         *(
             {"prompt": "q", "x": "No, a leaf.", "y": "It is.", name: "x"}
             for name in ("Preference", "ranking")
@@ -326,6 +328,14 @@ def test_answers_without_a_preference_are_sent_to_the_import_of_responses(row: R
         with pytest.raises(InputError) as error:
             detect([judged], "file.jsonl", list(judged))
         assert "import responses" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [("ultrafeedback", "the best completion over"), ("nectar", "lowest rank")]
+)
+def test_a_layout_of_several_replies_says_which_are_compared(name: str, rule: str) -> None:
+    [layout] = [layout for layout in LAYOUTS if layout.name == name]
+    assert rule in layout.described
 
 
 def test_a_refusal_names_so_many_columns_and_their_beginnings() -> None:
@@ -377,7 +387,7 @@ def test_a_label_of_no_side_is_told_what_would_be_one(name: str, column: str, la
     [layout] = [layout for layout in LAYOUTS if layout.name == name]
     [read] = read_all(layout, [("row 0", {**layout.example, column: label})])
     assert isinstance(read.result, Rejected) and read.result.reason == "no_preference"
-    assert read.result.detail == f"no side is better: {words}"
+    assert read.result.detail == f"no side is better: {words}: write one of them"
 
 
 LABELLED = [layout for layout in LAYOUTS if layout.labels]
@@ -696,9 +706,9 @@ def test_unpaired_replies_make_a_pair_only_where_a_true_and_a_false_one_follow_e
     equal = [row | {"completion": text} for row, text in zip(rows(True, False, False), "aba", strict=True)]
     assert [pair[1:] for pair in pairs_of(layout, equal)[0]] == [("a", "b")]
     alone = [*rows(True), *rows(True, True, prompt="r"), *rows(False)]
-    assert pairs_of(layout, alone) == ([], ["no_preference"] * 3)
+    assert pairs_of(layout, alone) == ([], ["lone_row", "no_preference", "lone_row"])
     of_two_systems = [row | {"system": text} for row, text in zip(rows(True, False), "ab", strict=True)]
-    assert pairs_of(layout, of_two_systems) == ([], ["no_preference"] * 2)
+    assert pairs_of(layout, of_two_systems) == ([], ["lone_row"] * 2)
 
 
 def test_replies_that_repeat_the_prompt_are_no_replies_where_most_of_them_do() -> None:
@@ -878,6 +888,21 @@ def test_named_columns_decide(tmp_path: Path) -> None:
             by_columns(assignments)
 
 
+def test_the_input_of_an_instruction_that_is_named_is_read_after_it(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"instruction": "Say", "input": "tea", "good": "a", "bad": "b"}), "utf-8")
+    columns = {"prompt": "instruction", "chosen": "good", "rejected": "bad"}
+    read = read_preferences(str(file), columns)
+    assert read.described == "columns (instruction, good, bad, input)"
+    [row] = read.rows
+    assert not isinstance(row.result, Rejected)
+    assert row.result[0].prompt == (user("Say\n\ntea"),)
+    read = read_preferences(str(file), columns | {"system": "input"})
+    [row] = read.rows
+    assert not isinstance(row.result, Rejected)
+    assert [turn["content"] for turn in row.result[0].prompt] == ["tea", "Say"]
+
+
 def test_columns_with_commas_and_signs_in_their_names_can_be_named() -> None:
     assert parse_columns("prompt=a, b,chosen=c=d,rejected=best, or e.f") == {
         "prompt": "a, b",
@@ -888,7 +913,7 @@ def test_columns_with_commas_and_signs_in_their_names_can_be_named() -> None:
         *("prompt=a,label=b", "prompt", "prompt=a,prompt=b", "a,prompt=b", "prompt="),
         *("prompt=a, chosen=b", "prompt=a,chosen=a"),
     ):
-        with pytest.raises(InputError, match=r"^import\.columns .*: write prompt=NAME,"):
+        with pytest.raises(InputError, match=r"^import\.columns .*: write one or more of prompt=NAME,"):
             parse_columns(text)
 
 

@@ -55,6 +55,11 @@ def read(row: dict[str, Any]) -> list[tuple[str, str]]:
         ({"prompt": "<image> in SVG?"}, [("user", "<image> in SVG?")]),
         ({"prompt": "<image>a.png</image>?"}, [("user", "<image>a.png</image>?")]),
         ({"turns": ["a", "b"]}, [("user", "a")]),
+        ({"turns": [{"content": "a"}, {"content": "b"}]}, [("user", "a")]),
+        (
+            {"messages": [{"role": "User", "content": "a"}, {"role": "Chatbot", "content": "b"}]},
+            [("user", "a")],
+        ),
         (
             {"source": "s", "conversation": [{"input": "a", "output": "b"}, {"input": "c", "output": "d"}]},
             [("user", "a"), ("assistant", "b"), ("user", "c")],
@@ -120,6 +125,7 @@ def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) 
         ({"prompt": [{"role": "user", "content": [{"type": "tool_result", "content": "7"}]}]}, "not_text"),
         ({"prompt": "**User:** Hi\n**Assistant:** Ho\n**User:** Why?"}, "template_text"),
         ({"prompt": "{'role': 'user', 'content': 'Why?'}"}, "unreadable_json"),
+        ({"prompt": "{'id': 3, 'role': 'user', 'content': 'Why?'}"}, "unreadable_json"),
     ],
 )
 def test_what_belongs_to_the_prompt_and_cannot_be_read_is_a_reason(beside: Any, reason: str) -> None:
@@ -232,6 +238,13 @@ def test_lists_of_texts_that_a_table_has_as_text_are_no_query(cell: str) -> None
         find_queries(["prompt"], rows, "rows", None)
     assert find_queries(["prompt"], rows, "rows", "prompt").read("rows:1", rows[0])[0]["content"] == cell
     assert find_queries(["prompt"], [*rows, *[{"prompt": "Why?"}] * 2], "rows", None).name == "prompt"
+
+
+def test_the_input_of_an_instruction_that_is_named_is_read_after_it() -> None:
+    row = {"instruction": "Say", "input": "tea", "query": "Why?"}
+    for system, texts in ((None, ["Say\n\ntea"]), ("input", ["tea", "Say"])):
+        column = find_queries(list(row), [row], "rows", "instruction", system)
+        assert [turn["content"] for turn in column.read("rows:1", row)] == texts
 
 
 def test_a_list_of_texts_is_no_list_of_turns() -> None:
