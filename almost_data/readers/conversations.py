@@ -33,6 +33,7 @@ IMAGES = {
 """Columns of what is no text, and belongs to the prompt."""
 NULLS = ("nan", "NaN", "None", "null", "NULL", "<NA>", "#N/A")
 """What tables of text have for a null: such a text alone is no prompt, no reply and no part of a prompt."""
+_EMPTY: Sequence[Any] = ("", [], *NULLS)
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
 """Signs without a width: a text of them and of blanks is empty."""
 _IMAGE = "<image>"
@@ -51,7 +52,7 @@ def is_null(value: Any) -> bool:
     >>> is_null(float("nan")), is_null("None"), is_null(0)
     (True, True, False)
     """
-    return value is None or value in ("", [], *NULLS) or is_nan(value)
+    return value is None or value in _EMPTY or is_nan(value)
 
 
 def is_nan(value: Any) -> bool:

@@ -299,9 +299,8 @@ def _delimited_rows(marks: str, path: Path, tick: Tick) -> Iterator[Row]:
         if not cells:
             continue
         if delimiter == "\t" and _are_lines(cells, len(names)):
-            raise InputError(
-                f"{place}: a quote that opens a cell joins lines: double it within a quoted cell, or give JSONL"
-            )
+            fix = "double it within a quoted cell, or give JSONL"
+            raise InputError(f"{place}: a quote that opens a cell joins lines: {fix}")
         if cells == names:
             raise InputError(f"{place}: the header again, as in files that were joined: delete this line")
         while len(cells) > len(names) and not cells[-1]:  # spreadsheets end rows in empty cells

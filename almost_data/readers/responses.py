@@ -10,7 +10,8 @@ from ..models.chat import Messages, user_turn
 from .conversations import IMAGES, Conversation, check_images, stripped
 from .elsewhere import check_elsewhere
 from .formats import Row
-from .layout import BEFORE, check_repeats, objects, reply_of, turns, written_list
+from .layout import BEFORE, check_repeats, has_value, objects, reply_of, turns, written_list
+from .parts import part_columns
 from .queries import CONVERSATIONS, NAMED, PromptColumn, find_column
 from .reasons import Unusable
 
@@ -150,6 +151,10 @@ def find_columns(
         if prompt is None:
             name = prompt_column.name
             check_repeats(sample, name, replies, source, f"import.columns prompt={name}")
+    filled = [name for name in part_columns(tuple(others)) if any(has_value(row.get(name)) for row in sample)]
+    if prompt_column is None and filled:
+        fix = "write it into the turns, or delete the column"
+        raise InputError(f"{source}: {filled[0]} may belong to the prompts of {' and '.join(replies)}: {fix}")
     ends = finish_columns(reply, ladder)
     if reply and (column := assignments.get("finish_reason")):
         ends = {column: reply}

@@ -103,7 +103,9 @@ class _RowCollector:
         """Keep a row that cannot be used; `detail` says more than its reason."""
         self.rejected.add({**row, "reason": reason})
         self.reasons[reason] += 1
-        self.first_problem = self.first_problem or ": ".join(filter(None, (Path(place).name, detail)))
+        if not self.first_problem:
+            more = "" if detail == REASONS.get(reason) else detail
+            self.first_problem = ": ".join(filter(None, (Path(place).name, more)))
 
     def check(self, source: str, noun: str, sentences: Mapping[str, str]) -> None:
         """Raise InputError where no row is kept."""

@@ -155,6 +155,17 @@ def test_a_question_beside_what_may_belong_to_it_is_refused(part: str) -> None:
     assert find_column(answers, [dict.fromkeys(answers, "a")], "rows").name == "question"
 
 
+def test_tools_beside_whole_conversations_of_responders_are_refused() -> None:
+    chat = [{"role": role, "content": "Hi"} for role in ROLES]
+    row = {"large": chat, "small": chat, "tools": [{"name": "f"}]}
+    ladder = {"large": "large", "small": "small"}
+    with pytest.raises(
+        InputError, match="rows: tools may belong to the prompts of large and small: write it"
+    ):
+        find_columns(list(row), [row], "rows", ladder, {})
+    assert find_columns(list(row), [row | {"tools": None}], "rows", ladder, {}).prompt is None
+
+
 @pytest.mark.parametrize(
     "turn", [{"parent_id": 7}, {"conversation_id": "c", "turn": 2}, {"session_id": 0, "turn_idx": "1"}]
 )
