@@ -104,8 +104,8 @@ class _RowCollector:
         self.rejected.add({**row, "reason": reason})
         self.reasons[reason] += 1
         if not self.first_problem:
-            more = "" if detail == REASONS.get(reason) else detail
-            self.first_problem = ": ".join(filter(None, (Path(place).name, more)))
+            explanation = "" if detail == REASONS.get(reason) else detail
+            self.first_problem = ": ".join(filter(None, (Path(place).name, explanation)))
 
     def check(self, source: str, noun: str, sentences: Mapping[str, str]) -> None:
         """Raise InputError where no row is kept."""

@@ -185,9 +185,13 @@ def test_rows_that_are_turns_of_a_conversation_are_no_prompts(turn: dict[str, An
     assert find_queries([*rows[0]], rows, "rows", "prompt").name == "prompt"
     assert find_queries([*rows[0]], rows[:1], "rows", None).name == "prompt"
     chat = [{"role": "user", "content": "And then?"}]
-    dialogues = [{**row, "prompt": chat} for row in rows]
-    assert find_queries([*rows[0]], dialogues, "rows", None).name == "prompt"
-    assert detect(dialogues, "rows", [*rows[0]]).name == "trl"
+    whole = [{"role": role, "content": "Hi"} for role in ROLES]
+    for columns in ({"prompt": chat}, {"history": [["Hi", "Ho"]]}):
+        dialogues = [{**row, **columns} for row in rows]
+        assert find_queries([*dialogues[0]], dialogues, "rows", None).name == "prompt"
+        assert detect(dialogues, "rows", [*rows[0]]).name == "trl"
+    sides = [{**row, "chosen": whole, "rejected": whole} for row in rows]
+    assert detect(sides, "rows", [*rows[0]]).name == "trl"
 
 
 def test_a_column_without_a_value_is_no_second_prompt_and_a_late_value_is_a_reason() -> None:
