@@ -201,8 +201,6 @@ def check_prompt(turns: Messages) -> Messages:
     if not is_of_user or is_blank(turns[-1]["content"]):
         raise Unusable("no_prompt")
     _check_system(turns)
-    if len(turns) > 1 and turns[-2]["role"] == "user" and all(turn["role"] != "assistant" for turn in turns):
-        raise Unusable("no_reply_between")
     if any(_needs_image(turn["content"]) for turn in turns):
         raise Unusable("image", f"a turn has {_IMAGE} in place of an image")
     return turns

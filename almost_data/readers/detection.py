@@ -85,7 +85,7 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
     `columns` are all of the source's, also those that are not read.
     """
     if column := _column_of(rows, (*PROMPT_COLUMNS, *SIDES), python_list):
-        fix = "write JSONL or Parquet, or name the columns in import.columns to read them as text"
+        fix = "write JSONL, Parquet or JSON cells (json.dumps), or name the columns in import.columns"
         raise InputError(f"{source}: {column} holds lists as Python prints them: {fix}")
     if prompt := next((name for name in NAMED if any(has_value(row.get(name)) for row in rows)), None):
         fix = f"read each as it is by import.columns prompt={prompt},chosen=NAME,rejected=NAME"

@@ -8,7 +8,6 @@ REASONS = {
     "no_prompt": "There is no prompt: the column is empty or null, or says NaN or None.",
     "no_reply": "A reply is empty or null, or says NaN or None.",
     "no_user_turn_last": "The prompt does not end in a user's turn.",
-    "no_reply_between": "The prompt has several turns of the user, and no reply between them.",
     "not_one_reply": "After the prompt there is not exactly one turn of the assistant.",
     "prompts_differ": "The two sides, or a side and the prompt column, do not begin with the same turns.",
     "earlier_turns": "The turns before the prompt are in another row or column, and are not read.",

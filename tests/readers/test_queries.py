@@ -109,10 +109,6 @@ def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) 
         ({"prompt": "<image>\nWhy?"}, "image"),
         ({"prompt": [{"role": "user", "content": "Why?\n<image>"}]}, "image"),
         ({"prompt": "\u200b \ufeff"}, "no_prompt"),
-        (
-            {"prompt": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]},
-            "no_reply_between",
-        ),
         *(
             ({"prompt": [{"role": "system", "content": "a", name: [{"name": "f"}]}]}, "tool_turn")
             for name in ("tools", "functions")
