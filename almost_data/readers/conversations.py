@@ -25,9 +25,10 @@ PAIRS = (("input", "output"), ("human", "assistant"))
 _PAIR_ROLES = ("user", "assistant")
 TOOL_CALLS = frozenset(("tool_calls", "function_call", "function_calls", "tools", "functions"))
 """Keys of a turn, or of a request, that calls tools or declares them."""
+IMAGE_IDS = {"image_id", "imageId", "img_id"}
 IMAGES = {
     *("image", "images", "image_path", "img_path", "image_url"),
-    *("image_id", "imageId", "image_file", "image_name", "img", "img_id", "picture"),
+    *(*IMAGE_IDS, "image_file", "image_name", "img", "picture"),
     *("video", "videos", "video_path", "audio", "audios", "audio_path"),
 }
 """Columns of what is no text, and belongs to the prompt."""
@@ -156,7 +157,9 @@ def _system_turn(system: Any) -> Message:
 
 def check_images(row: Mapping[str, Any]) -> None:
     """Raise Unusable for a row, a turn or a part with an image, which its text may need."""
-    if not IMAGES.isdisjoint(row) and any(row.get(name) for name in IMAGES):
+    if IMAGES.isdisjoint(row):
+        return
+    if any(row.get(name) or (name in IMAGE_IDS and row.get(name) == 0) for name in IMAGES):
         raise Unusable("image")
 
 

@@ -104,7 +104,7 @@ def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) 
         ({"history": [{"role": "user", "content": None}]}, "unreadable_history"),
         ({"history": [["user", "a"], ["user", "b"]]}, "unreadable_history"),
         ({"system": 7}, "unreadable_system"),
-        ({"image_id": 7}, "image"),
+        ({"image_id": 0}, "image"),
         ({"imageId": "n1"}, "image"),
         ({"prompt": "<image>\nWhy?"}, "image"),
         ({"prompt": [{"role": "user", "content": "Why?\n<image>"}]}, "image"),
