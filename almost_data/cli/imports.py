@@ -80,7 +80,7 @@ def responses(
 ) -> None:
     """Import responses: a table or Hub id with a prompt and a column per responder, or long rows of prompt,
     `responder` and `response` (or --columns responder=NAME,response=NAME)."""
-    settings = options.options("prompt", "system", "responder", "response")
+    settings = options.options("prompt", "system", "responder", "response", "finish_reason")
     store, names = Store(options.root), [name.strip() for name in ladder.split(",")] if ladder else []
     _import(store, lambda: importing.import_responses(store, file, names, options.version, settings))
 

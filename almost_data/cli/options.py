@@ -26,9 +26,9 @@ Markdown = Annotated[bool, Parameter(help="Print Markdown.")]
 Columns = Annotated[
     str | None,
     Parameter(
-        help="Columns to read, as ROLE=NAME with commas between: prompt=q,chosen=good,rejected=bad. "
-        "Roles: prompt, system, chosen, rejected; of queries query, system; of responses prompt, system, "
-        "responder, response."
+        help="Columns to read, as ROLE=NAME with commas between. Roles of preferences: prompt, system, "
+        "history, chosen, rejected (prompt=q,chosen=good,rejected=bad); of queries: query, system (query=q); "
+        "of responses: prompt, system, responder, response, finish_reason (responder=model,response=answer)."
     ),
 ]
 
