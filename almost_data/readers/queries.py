@@ -98,7 +98,7 @@ class PromptColumn:
         return texts[0] if all(isinstance(text, str) for text in texts) else value
 
     def read(self, place: str, row: Mapping[str, Any]) -> Messages:
-        """A row's prompt. Raises Unusable, and InputError for what is neither text nor turns."""
+        """A row's prompt. Raises Unusable, and InputError for a row without the column."""
         if self.name not in row:
             raise InputError(f"{place}: no column {self.name!r}; columns here: {', '.join(sorted(row))}")
         if not self.ignores_images:
@@ -120,9 +120,8 @@ class PromptColumn:
                 kind, fix = type(value).__name__, "write a string"
                 if texts(value):
                     kind, fix = "a list of texts", 'write each as {"role": ..., "content": ...}'
-                raise InputError(
-                    f"{place}: {self.name} must be text or a list of turns, not {kind}: {fix}"
-                ) from None
+                detail = f"{self.name} must be text or a list of turns, not {kind}: {fix}"
+                raise Unusable("not_text", detail) from None
             raise
 
     def reads(self, row: Mapping[str, Any]) -> bool:

@@ -75,7 +75,7 @@ class ResponseColumns:
         return ", ".join(parts) + unread
 
     def read(self, row: Row) -> Iterator[Response]:
-        """The responses of a row. Raises InputError for what is neither text nor turns."""
+        """The responses of a row. Raises InputError for a row without one of the columns."""
         prompt, problem_of_prompt = self._prompt(row)
         reason = problem_of_prompt.reason if problem_of_prompt else None
         before = stripped(prompt or ())
@@ -184,7 +184,7 @@ def _conversation(
     except Unusable as error:
         if error.reason == "not_text" and not objects(values[column]):
             kind = type(values[column]).__name__
-            raise InputError(f"{place}: {column} must be text, not {kind}: write a string") from None
+            error = Unusable("not_text", f"{column} must be text, not {kind}: write a string")
         return None, error
     return conversation, None
 

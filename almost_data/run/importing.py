@@ -208,6 +208,7 @@ def import_responses(
     def build(folder: Path) -> Built:
         collector = _RowCollector(folder, responses.BUILDER, dict.fromkeys(ranks, "default"))
         responders: set[str] = set()
+        problems: dict[str, str] = {}  # responder -> its first
         ids = IdSet()
         prompt: Messages | None = None
         query_id = ""
@@ -229,11 +230,18 @@ def import_responses(
                 }
                 if reason := response.reason or (None if ids.add(reply) else "duplicate"):
                     collector.reject(values, reason, row[0], response.detail)
+                    detail = response.detail or (_RESPONSE_REASONS | REASONS)[reason]
+                    problems.setdefault(response.responder, f"{Path(row[0]).name}: {detail.rstrip('.')}")
                 else:
                     collector.spools[response.responder].add(values)
         if absent := next((written for written, name in names.items() if name not in responders), None):
-            raise InputError(f"{file}: no row of responder {absent!r}, which import.ladder names")
+            present = f"; it has {', '.join(sorted(responders)[:_NAMES])}" if columns.reply else ""
+            raise InputError(f"{file}: no row of responder {absent!r}, which import.ladder names{present}")
         collector.check(file, "usable response", _RESPONSE_REASONS)
+        if mute := next((name for name, spool in collector.spools.items() if not spool.rows), None):
+            raise InputError(
+                f"{file}: no usable response of {mute!r}, such as {problems[mute]}: correct the rows"
+            )
         read_as = source.read_as(columns.described, columns.columns)
         ledger = collector.ledger("response", read_as, _RESPONSE_REASONS)
         by_responder = responses.summaries(collector.spools)

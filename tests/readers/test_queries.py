@@ -259,7 +259,7 @@ def test_the_input_of_an_instruction_that_is_named_is_read_after_it() -> None:
 
 
 def test_a_list_of_texts_is_no_list_of_turns() -> None:
-    with pytest.raises(InputError, match=r"^rows:1: conversations .*, not a list of texts: write each as"):
+    with pytest.raises(Unusable, match=r"^conversations .*, not a list of texts: write each as"):
         read({"conversations": ["Why?", "Because."]})
 
 

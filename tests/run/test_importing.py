@@ -167,7 +167,18 @@ def test_a_named_column_holds_the_system_prompt(store: Store, tmp_path: Path) ->
         ("a.jsonl", b'{"prompt": "p", "model_y": "1", "x": ""}', "x,mode_y", "did you mean 'model_y'"),
         ("a.jsonl", b'{"x": "p", "y": "1"}', "x,y", r"a\.jsonl: no column 'prompt'"),
         ("a.jsonl", b'{"prompt": "p", "x": "1", "y": "1"}', "x,x", "duplicate responder 'x'"),
-        ("a.jsonl", b'{"prompt": "p", "x": "1", "y": 7}', "x,y", r"a\.jsonl:1: y must be text, not int"),
+        (
+            "a.jsonl",
+            b'{"prompt": "p", "x": "1", "y": 7}',
+            "x,y",
+            r"of 'y', such as a\.jsonl:1: y must be text",
+        ),
+        (
+            "a.jsonl",
+            b'{"prompt": "p", "x": "1", "y": ""}',
+            "x,y",
+            r"no usable response of 'y', such as a\.jsonl:1",
+        ),
         (
             "a.jsonl",
             b'{"prompt": ["p"], "x": "1", "y": "2"}',
@@ -269,6 +280,7 @@ def test_the_last_turn_of_a_whole_conversation_is_the_response(store: Store, tmp
     )
     assert store.scan(manifest.ref).collect()["prompt"].to_list() == [head, head[:2]]
     second_rows = [{"prompt": "Where?", "good": whole["good"], "poor": "Here."}]
+    second_rows.append({"prompt": "When?", "good": "Now.", "poor": "Then."})
     manifest = importing.import_responses(
         store, jsonl(tmp_path / "a.jsonl", second_rows), ["good", "poor"], "4.0.0"
     )
