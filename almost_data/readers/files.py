@@ -144,8 +144,8 @@ def source_files(source: str, suffixes: tuple[str, ...]) -> list[Path]:
     files = [folder / name for name in sorted(visible) if file_format(name) in suffixes]
     if not files:
         raise InputError(f"{source}: no file in this folder whose name ends in {', '.join(suffixes)}")
-    if len(formats := sorted({file_format(file) for file in files})) > 1:
-        raise InputError(f"{source}: a folder of {' and '.join(formats)}: give one file, or one format")
+    if len(kinds := sorted({file_format(file) for file in files})) > 1:
+        raise InputError(f"{source}: a folder of {' and '.join(kinds)}: give one file, or one format")
     return [check_file(str(file), suffixes) for file in files]
 
 

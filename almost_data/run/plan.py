@@ -233,12 +233,16 @@ def _language(manifest: Manifest) -> str | None:
     return language
 
 
+_FEW_FLAGS = 6
+"""So many flags are named where no filter has a parameter."""
+
+
 def nothing_left(builder: Builder, empty: Manifest) -> NothingLeft:
     """The error of a dataset of which every row was dropped: why, and what can be changed."""
     drops = [entry for entry in empty.ledger if entry.dropped]
     worst = max(drops, key=lambda entry: sum(entry.dropped.values()), default=None)
     losses = f"{account(drops)}: {worst.description.rstrip('.')}" if worst else "none came in"
-    if any(entry.params for entry in drops):
+    if any(entry.params for entry in drops) or len(builder.flags) > _FEW_FLAGS:
         advice = f"loosen a filter in the settings of {builder.name}, or give it more rows"
     else:
         advice = f"change {' or '.join(f'{builder.name}.{flag}' for flag in builder.flags) or 'its settings'}"
