@@ -36,7 +36,7 @@ from ..readers.layout import SIDES, has_value
 from ..readers.preferences import read_preferences
 from ..readers.queries import COLUMNS, find_queries
 from ..readers.reasons import REASONS, Unusable
-from ..readers.responses import FINISHED, LONG, ONE_RESPONSE, find_columns, finish_columns
+from ..readers.responses import FINISHED, LONG, ONE_RESPONSE, ResponseColumns, find_columns, finish_columns
 from ..store.publish import existing, new_manifest
 from ..store.sources import file_of
 from ..store.store import Store
@@ -207,35 +207,9 @@ def import_responses(
 
     def build(folder: Path) -> Built:
         collector = _RowCollector(folder, responses.BUILDER, dict.fromkeys(ranks, "default"))
-        responders: set[str] = set()
-        problems: dict[str, str] = {}  # responder -> its first
-        ids = IdSet()
-        prompt: Messages | None = None
-        query_id = ""
-        for number, row in enumerate(source.rows):
-            for response in columns.read(row):
-                responders.add(response.responder)
-                if response.prompt is not prompt:  # the responses of a row have one prompt
-                    prompt, query_id = response.prompt, prompt_id(response.prompt)
-                reply = reply_id(query_id, response.responder)
-                values = {
-                    "query_id": query_id,
-                    "prompt": response.prompt,
-                    "responder": response.responder,
-                    "rank": ranks.get(response.responder),
-                    "response": response.text,
-                    "finish_reason": response.finish_reason,
-                    "reply_id": reply,
-                    "row": number,
-                }
-                if reason := response.reason or (None if ids.add(reply) else "duplicate"):
-                    collector.reject(values, reason, row[0], response.detail)
-                    detail = response.detail or (_RESPONSE_REASONS | REASONS)[reason]
-                    problems.setdefault(response.responder, f"{Path(row[0]).name}: {detail.rstrip('.')}")
-                else:
-                    collector.spools[response.responder].add(values)
-        if absent := next((written for written, name in names.items() if name not in responders), None):
-            present = f"; it has {', '.join(sorted(responders)[:_NAMES])}" if columns.reply else ""
+        problems = _collect_responses(source, columns, ranks, collector)
+        present = f"; it has {', '.join(sorted(problems)[:_NAMES])}" if columns.reply else ""
+        if absent := next((written for written, name in names.items() if name not in problems), None):
             raise InputError(f"{file}: no row of responder {absent!r}, which import.ladder names{present}")
         collector.check(file, "usable response", _RESPONSE_REASONS)
         if mute := next((name for name, spool in collector.spools.items() if not spool.rows), None):
@@ -251,6 +225,39 @@ def import_responses(
     settings = {"ladder": list(ranks), **({"names_in_file": renamed} if renamed else {})}
     draft = _draft(responses.BUILDER, "responses", version, source.record, settings, options)
     return _publish(store, responses.BUILDER, draft, build)
+
+
+def _collect_responses(
+    source: _Source, columns: ResponseColumns, ranks: Mapping[str, int], collector: _RowCollector
+) -> dict[str, str]:
+    """Keep or reject every response; each responder of the rows, with the first fault of its responses."""
+    problems: dict[str, str] = {}
+    ids = IdSet()
+    prompt: Messages | None = None
+    query_id = ""
+    for number, row in enumerate(source.rows):
+        for response in columns.read(row):
+            if response.prompt is not prompt:  # the responses of a row have one prompt
+                prompt, query_id = response.prompt, prompt_id(response.prompt)
+            reply = reply_id(query_id, response.responder)
+            values = {
+                "query_id": query_id,
+                "prompt": response.prompt,
+                "responder": response.responder,
+                "rank": ranks.get(response.responder),
+                "response": response.text,
+                "finish_reason": response.finish_reason,
+                "reply_id": reply,
+                "row": number,
+            }
+            first = problems.setdefault(response.responder, "")
+            if reason := response.reason or (None if ids.add(reply) else "duplicate"):
+                collector.reject(values, reason, row[0], response.detail)
+                detail = response.detail or (_RESPONSE_REASONS | REASONS)[reason]
+                problems[response.responder] = first or f"{Path(row[0]).name}: {detail.rstrip('.')}"
+            else:
+                collector.spools[response.responder].add(values)
+    return problems
 
 
 def _ladder_question(source: _Source) -> str:

@@ -64,6 +64,9 @@ Samahani, siwezi kukusaidia na hilo.
 ขออภัย ฉันไม่สามารถช่วยเรื่องนี้ได้
 क्षमा करें, मैं इसमें आपकी मदद नहीं कर सकता।
 Λυπάμαι, δεν μπορώ να σας βοηθήσω με αυτό.
+你好，这个问题我暂时无法回答。
+Lamentablemente, no tengo la capacidad de abrir archivos.
+It is against our content policy to answer.
 """
 NO_REFUSALS = """
 I can't recommend it enough: go early.
@@ -110,6 +113,8 @@ I'm Nora, an AI assistant from Microsoft.
 As your digital assistant, I don't sleep.
 I am a computer program.
 I am powered by GPT-4.
+Being a language model, I do not sleep.
+While I, as an AI, cannot taste it, people like it.
 我是由百度开发的智能助手。
 我只是一个AI，没有味觉。
 私はAIアシスタントですので、味はわかりません。
@@ -136,6 +141,7 @@ I'm a Gemini, born in June.
 “我是一个人工智能，”它说。
 AIアシスタントとして会議の記録を作成する手順を説明します。
 Funciona como modelo de lenguaje, y aprende de textos.
+Look for phrases such as "As an AI language model, I" in it.
 """
 CUTOFFS = """
 My knowledge cutoff is May 2024.
@@ -147,6 +153,8 @@ I only have information up to June 2023.
 Hasta mi última actualización, era así.
 Mein Wissen endet im Jahr 2023.
 Мои данные актуальны до 2023 года.
+My knowledge has a cutoff of 2023.
+Pengetahuan saya hanya sampai 2023.
 """
 NO_CUTOFFS = """
 Since my last update on Friday, we have fixed two bugs.
@@ -162,12 +170,20 @@ REASONING = [
     "analysisHe asks for bread.\nSo I answer.assistantfinalBake it.",
     "<reasoning>He asks.</reasoning>Bake it.",
     "Here is my thought process: he asks for bread.",
+    "Okay, the user wants to bake bread. I should name the steps.",
+    "Hmm, the user is asking for bread.",
+    "好的，用户想问面包怎么烤。",
+    "Der Nutzer fragt nach Brot. Ich nenne die Schritte.",
+    "ユーザーはパンの焼き方を質問している。",
+    "Okay, so I need to figure out how bread is baked.",
 ]
 NO_REASONING = [
     "Wrap it in `<think>` and `</think>`.",
     "```xml\n<think>a</think>\n```",
     "I think that <b>bread</b> is best.",
     "The analysis says so.",
+    "The user interface is simple: press the button.",
+    "Okay, so you want to bake bread.",
 ]
 NEXT_TURN = [
     "Bake it.\n\nHuman: And then?",
@@ -175,12 +191,18 @@ NEXT_TURN = [
     "Bake it.<|im_end|>",
     "Bake it.\n### Instruction:\nAnd then?",
     "烤熟它。\n用户：然后呢？",
+    "Bake it.\n\n**User:** And then?\n\n**Assistant:** Eat it.",
+    "Hornéalo.\nUsuario: ¿Y luego?\nAsistente: Cómelo.",
+    "Испеки его.\nПользователь: А потом?\nАссистент: Съешь.",
+    "Bake it.</s>",
 ]
 NO_NEXT_TURN = [
     "Human: a being that bakes.",
     "What makes us human: bread, and the sea.",
     "Being Human: A Memoir is a book.",
     "The token is `<|im_end|>`.",
+    "Log in with these:\nUsuario: otro\nClave: pan",
+    "It is <s>old</s>",
     "Anna: Hello.\nUser: Hello, Anna.",
 ]
 LOOPS = [
@@ -224,6 +246,9 @@ CUT = [
     "It is baked. Then it is **eaten while",
     "- **Mix:** well.\n- **Bake:**",
     "~~~\nprint(1)",
+    "Хлеб пекут из муки и",
+    "Il pane si fa con la farina della",
+    "Bánh mì được làm từ bột và",
     "रोटी पकती है। फिर उसे खाया जाता है। उसके बाद सब लोग मिलकर घर के बाहर जाते हैं और वहाँ",
 ]
 FINISHED = [
@@ -255,6 +280,7 @@ FINISHED = [
     "name: bread\nsteps:",
     "**Name:**\n**Street:**",
     "以後お見知りおきを",
+    "It is 8 times 9.\n\n#### 72",
     "Use `a[0` and `b` to see what happens in many cases.",
 ]
 
@@ -305,6 +331,7 @@ def test_a_long_reply_that_turns_to_an_answer_is_no_refusal() -> None:
             "I'm sorry, but I can't help with that party.",
         ),
         ("next_turn", "Write a chat between a user and a bot.", "Sure.\nUser: Hello.\nBot: Good day."),
+        ("reasoning_left", "What does the user want here?", "The user wants bread."),
         ("reasoning_left", "Put your reasoning into <reasoning> tags.", "<reasoning>a</reasoning>b"),
     ],
 )

@@ -10,7 +10,9 @@ from .patterns import matching
 
 _NEVER_LAST = (
     "the|a|an|its|their|your|our|my|every|because|although|unless|whereas|between|during|"
-    "und|oder|weil|dass|eine|einer|einem|einen|les|une|dans|avec|los|las|una|del|pero|porque"
+    "und|oder|weil|dass|eine|einer|einem|einen|les|une|dans|avec|los|las|una|del|pero|porque|"
+    "dell[ao]|nell[ao]|degli|uma|и|или|что|для|та|або|oraz|przez|który|która|które|że|ve|veya|và|của|với|những|"
+    "các|dan|untuk|dengan|yang|och|eller|και|στην|στον|على|التي|الذي|إلى|और|तथा|또한|그리고|및"
 )
 _STRANDED = "than|of|from|into"
 """Words that end no sentence, but the line of a list: "where they come from"."""
@@ -25,7 +27,7 @@ OPEN_END = (
     # A colon, and not that of a table's rule or of an emoji's name
     r"(^|\s)[^\s:]+:|：|[(\[{（]|"
     rf"{_BEFORE}({_NEVER_LAST})|\S[^\S\n]+\p{{L}}{{4,}},? (and|or|but|nor)|"
-    r"因为|所以|但是|而且|以及|或者|如果|虽然|例如|比如)$"
+    r"因为|所以|但是|而且|以及|或者|如果|虽然|例如|比如|于是|尤其是|ซึ่ง|และ|หรือ|เพราะ)$"
 )
 STRANDED = rf"{_BEFORE}({_STRANDED})$"
 SELDOM_LAST = rf"{_BEFORE}({_SELDOM_LAST})$"
@@ -104,7 +106,7 @@ def _is_open_structure() -> pl.Expr:
     is_blank_form = before.str.strip_chars_end().str.contains(_EMPTY_ITEM)
     is_item = (last.str.contains(_EMPTY_ITEM) & filled & ~is_blank_form) | last.str.contains(r"^#{1,6}$")
     is_label = last.str.contains(_LABEL) & ~before.str.contains(_LABEL)
-    is_heading = last.str.contains(r"^#{2,6} \S") & (before == "") & (pl.col("lines").list.len() > 2)
+    is_heading = last.str.contains(r"^#{2,6} .*\p{L}") & (before == "") & (pl.col("lines").list.len() > 2)
     cells, cells_before = (line.str.count_matches("|", literal=True) for line in (last, before))
     is_row = last.str.contains(r"^\s*\|") & before.str.contains(r"^\s*\|.*\|\s*$") & (cells < cells_before)
     is_bold = (last.str.count_matches(r"\*\*") % 2 == 1) & last.str.contains(r"\*\*[^*`]+$")

@@ -10,6 +10,11 @@ def any_of(*patterns: str) -> str:
     return f"(?i)({'|'.join(patterns)})".replace(r"\b", r"(?-u:\b)")
 
 
+def words(text: str) -> tuple[str, ...]:
+    """The words of a list with bars between, blanks included."""
+    return tuple(text.split("|"))
+
+
 def find(texts: pl.DataFrame, patterns: Mapping[str, Sequence[str]]) -> pl.DataFrame:
     """The rows whose `text` matches one of the patterns.
 
@@ -18,10 +23,10 @@ def find(texts: pl.DataFrame, patterns: Mapping[str, Sequence[str]]) -> pl.DataF
     """
     lower = texts.with_columns(lower=pl.col("text").str.to_lowercase())
     return pl.concat(
-        lower.filter(pl.col("lower").str.contains_any(list(words))).filter(
+        lower.filter(pl.col("lower").str.contains_any(list(marks))).filter(
             pl.col("text").str.contains(pattern)
         )
-        for pattern, words in patterns.items()
+        for pattern, marks in patterns.items()
     )
 
 

@@ -5,7 +5,7 @@ Written for few false alarms, as a build drops what it finds. The page on verdic
 
 import polars as pl
 
-from .patterns import any_of, find, matching
+from .patterns import any_of, find, matching, words
 
 OPENING = 250
 """Characters in which a refusal begins, up to the first quotation mark: what others say is no refusal."""
@@ -19,7 +19,8 @@ _CANNOT = (
 )
 _WORK = (
     r"\b((explicit |harmful |illegal )?(information|instructions?|guidance|advice|content|material|details|"
-    r"assistance|services?|help|support|answers?|examples?|images?|lyrics|requests?)|"
+    r"assistance|services?|help|support|answers?|examples?|images?|lyrics|requests?|"
+    r"opinions?|predictions?)|"
     r"(a|any|that|this) (response|answer|essay|script)|that|this)\b"
 )
 _HELP = (
@@ -71,7 +72,8 @@ _ENGLISH = (
     r"(help|assist|do|provide|discuss|write|create)",
     r"\b(it['’]?s|it is|it would be|it would) (not (be )?(appropriate|ethical|possible|okay|right)|"
     r"inappropriate|unethical|irresponsible) for me to\b",
-    r"\b(outside|beyond|against) (of )?my (capabilit|scope|abilit|programming|guidelines|polic|principles)",
+    r"\b(outside|beyond|against) (of )?my (capabilit|scope|abilit|programming|guidelines|polic|principles)|"
+    r"\bagainst (my|our) content polic",
     # The first words: "I can't explain how to", "Can't help with that"
     rf"^\W*({_SORRY}\W*(but )?)?i ?{_CANNOT} {_TEACH}",
     r"^\W*((sorry|no|nope)\W*(but )?)?(can['’]?t|cannot) (help|assist|do)( you)?( with)? (that|this)\b",
@@ -96,6 +98,8 @@ _EAST_ASIAN = (
     r"不好意思)[，,！!。\s]*(但是?)?(作[为為][^，。]{0,14}[，,])?我?"
     r"(还|還|暂时|目前)?(没有学[会习]|沒有學[會習]|(无法|無法|不能|没办法|不会|不便)[^。！!，,]{0,10}"
     r"(帮|幫|助|提供|回答|满足|滿足|处理|處理|完成|讨论|討論|继续|繼續|生成|答))",
+    r"^\W*(你好|您好|[很非常十分]{0,2}抱歉|对不起|"
+    r"對不起)[，,！!]\s*[这這]个?個?[问問][题題]我[暂暫]?[时時]?[无無]法回答",
     r"(^|[，。,！!]|但)我(还|暂时|目前)?(无法|無法|不能)([为為给給向]您)?(提供|协助|協助|帮助|幫助|回答)"
     r"[^。！!，,]{0,16}([。！!]|$)",
     r"^\W*(我|这个问题我|這個問題我|您的问题我)(暂时|目前)?(无法|無法|不能|拒绝|不会)([为給给]您?)?"
@@ -112,6 +116,12 @@ _EAST_ASIAN = (
 )
 # An apology and a verb of help, or the request named
 _ROMANCE = (
+    r"^\W*(lamentablemente|desafortunadamente|lo siento)\W*(pero )?no (tengo la capacidad de|me es posible) "
+    r"(abrir|acceder|ver|generar|ayudar|proporcionar)\b",
+    r"^\W*(désolée?\W*(mais )?)?je n['’]ai (malheureusement )?pas la (possibilité|capacité) (de |d['’])",
+    r"^\W*(sinto muito|desculpe|lamento|infelizmente)\W*(mas )?(eu )?não (posso|consigo) (criar|gerar|"
+    r"produzir) "
+    r"(conteúdo|imagens|isso|ess[ae])\b",
     r"^\W*no puedo (proporcionar|ofrecer|brindar|dar)(te|le)? (información|instrucciones|ayuda|asistencia)",
     r"\b(pero|que) no puedo ayudar(te|le) con (eso|esto|es[ae]|est[ae])\b",
     r"^\W*je ne (peux|puis) pas (vous |te |t['’])?(fournir|donner) (d['’]|de |des |cette |ces )?"
@@ -142,6 +152,7 @@ _GERMANIC = (
     r"^\W*((leider )?(dabei|damit|hierbei|hiermit) kann ich|ich kann (dir|ihnen)? ?(dabei|damit|hierbei)|"
     r"leider kann ich)"
     r"[^.]{0,30}nicht (weiter)?(helfen|beantworten|bereitstellen|erfüllen)",
+    r"^\W*(es )?tut mir leid\W*(aber )?(dazu|hierzu) kann ich (dir |ihnen )?keine?\b",
     r"^\W*ich kann (diese|ihre|deine) (anfrage|bitte|frage) (leider )?nicht (erfüllen|beantworten|"
     r"bearbeiten)",
     r"^\W*(het spijt me|sorry|helaas)\W*(maar )?(ik kan|daar kan ik|hier kan ik|kan ik)[^.]{0,30}niet "
@@ -153,6 +164,7 @@ _ELSEWHERE = (
     r"^\W*(извините|простите|прошу прощения|к сожалению|увы|мне жаль)?\W*(но )?я не (могу|в состоянии|"
     r"буду) (вам )?"
     r"(помочь|помогать|выполнить|ответить|отвечать|предоставить|обсуждать)",
+    r"^\W*(извините|простите|к сожалению)?\W*(но )?не могу обсуждать (эту|этот|такие)",
     r"^\W*(вибачте|на жаль|перепрошую)\W*(але )?я не можу (вам )?(допомогти|відповісти|надати|виконати)",
     r"^\W*(przykro mi|przepraszam|niestety)\W*(ale )?(nie mogę|nie jestem w stanie) (ci |panu |w tym )*"
     r"(pomóc|spełnić|odpowiedzieć|udzielić)",
@@ -178,34 +190,19 @@ _ELSEWHERE = (
     r"^\W*(λυπάμαι|συγγνώμη|δυστυχώς)\W*(αλλά )?δεν μπορώ (να )?(σας |σε )?(βοηθήσω|παράσχω|απαντήσω|δώσω)",
 )
 _REFUSALS = {
-    any_of(*_ENGLISH): (
-        *("can't", "can’t", "cant ", "cannot", "can not", "won't", "won’t", "not ", "unable", "must decline"),
-        *("decline", "refuse", "sorry", "afraid", "apolog", "unfortunately", "regret", "inappropriate"),
-        *("unethical", "irresponsible", "my capab", "my scope", "my abilit", "my program", "my guidelines"),
-        *("my polic", "my principles", "don't", "don’t", "dont "),
+    any_of(*_ENGLISH): words(
+        "can't|can’t|cant |cannot|can not|won't|won’t|not |unable|must decline|decline|refuse|sorry|"
+        "afraid|apolog|unfortunately|regret|inappropriate|unethical|irresponsible|my capab|my scope|"
+        "my abilit|my program|my guidelines|my polic|content polic|my principles|don't|don’t|dont "
     ),
-    any_of(*_EAST_ASIAN): (
-        *("抱歉", "对不起", "對不起", "遗憾", "遺憾", "不好意思", "无法", "無法", "不能", "拒绝", "不会"),
-        *("ません", "かね", "できない", "죄송", "미안", "유감", "수 없"),
+    any_of(*_EAST_ASIAN): words(
+        "抱歉|对不起|對不起|遗憾|遺憾|不好意思|无法|無法|不能|拒绝|不会|ません|かね|できない|죄송|미안|"
+        "유감|수 없"
     ),
-    any_of(*_ROMANCE): ("puedo", "peux", "puis", "posso", "mesure"),
+    any_of(*_ROMANCE): words("puedo|peux|puis|posso|mesure|capacidad|posible|n'ai|n’ai|consigo"),
     any_of(*_GERMANIC): ("kann ", "kan "),
-    any_of(*_ELSEWHERE): (
-        *(
-            "не ",
-            "nie ",
-            "nemohu",
-            "üzgün",
-            "maalesef",
-            "özür",
-            "bu ",
-            "không",
-            "tidak",
-            "siwezi",
-            "لا ",
-            "نمی",
-        ),
-        *("לא ", "איני", "ไม่สามารถ", "नहीं", "δεν"),
+    any_of(*_ELSEWHERE): words(
+        "не |nie |nemohu|üzgün|maalesef|özür|bu |không|tidak|siwezi|لا |نمی|לא |איני|ไม่สามารถ|नहीं|δεν"
     ),
 }
 """Pattern -> the words one of which each text has that it matches."""

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from .patterns import any_of, find, matching
+from .patterns import any_of, find, matching, words
 
+_QUOTED = r"[\"“«][^\"“”«»\n]{1,200}[\"”»]"
+"""What others say, or a text that is spoken of."""
 _KIND = (
     r"((ai|artificial intelligence)( (language )?(model|assistant|chatbot|chat bot|system|program|bot))?|"
     r"(language|llm|machine learning)( ai)? model( ai)?|llm|chat ?bot)"
@@ -23,9 +25,10 @@ _ENGLISH = any_of(
     # "As a large language model trained by ..., I"
     rf"\bas an? ([a-z-]+ ){{0,2}}{_KIND}( {_BUILT} [^,.]{{0,60}})?,? (i|my|i['’]\w+)\b",
     rf"(^|[.!?:]\s+|\bbut |\bsorry,? )as an? ([a-z-]+ ){{0,2}}{_KIND}( {_BUILT} [^,.]{{0,60}})?,",
-    r"\bas (your|an?) ((virtual|digital|helpful|online|ai) )+assistant, i (don['’]?t|do not|can['’]?t|"
+    r"\bas (your|an?) ((virtual|digital|helpful|online|ai) )+assistant,? i (don['’]?t|do not|can['’]?t|"
     r"cannot)\b",
-    r"\b(being|(since|because) i['’]?m) an ai\b,",
+    rf"\b(being|(since|because) i['’]?m) an? ([a-z-]+ ){{0,2}}{_KIND},",
+    rf"\bi, as an? ([a-z-]+ ){{0,2}}{_KIND},",
     # "I'm just an AI", and not "I'm an AI engineer", nor in a quotation
     rf"(^|[^\"“\w])i(['’]?m| am) {_ADVERB}an? ([a-z-]+,? ){{0,2}}{_KIND}([.,;:!?)–—]|$|\s[-–—]|"
     rf" (and|so|but|who|that|which|without|here|not|{_BUILT})\b)",
@@ -140,7 +143,8 @@ _CUTOFF = any_of(
     r"information|cut-?off)|"
     r"(knowledge|training)( data)?( cut-?off)?)\b",
     r"\bmy (training( data)?|knowledge( base)?|data|information) (is |was |were )?(only )?"
-    r"(goes|go(es)? up|extends?|ends|stops|cuts? off|covers?( events)? (up|until)|includes? information up|"
+    r"(goes|go(es)? up|extends?|ends|ended|stops|stopped|has a cut-?off|cuts? off|covers?( events)? (up|"
+    r"until)|includes? information up|"
     r"limited to|is limited|last updated|current (as of|up|until)|up to date until)\b",
     r"\bi was last (updated|trained) (in|on)\b",
     r"\bi (only )?have (information|knowledge|data)( of events)? up (to|until) \w*\.? ?(\d{1,2},? )?\d{4}",
@@ -154,7 +158,7 @@ _CUTOFF = any_of(
     r"\b(hasta|desde|según|a partir de) mi (última|más reciente) actualización|\bmi (conocimiento|"
     r"información) (llega|se extiende|termina)|"
     r"\bmi fecha de corte\b",
-    r"(à|selon|jusqu['’]à|depuis) ma dernière mise à jour|mes (connaissances|données d['’]entraînement) "
+    r"(à|de|selon|jusqu['’]à|depuis) ma dernière mise à jour|mes (connaissances|données d['’]entraînement) "
     r"(s['’]arrêtent|vont jusqu|datent)",
     r"(stand|zum zeitpunkt|nach|seit) meine[smr] letzten (updates?|wissensstand\w*|aktualisierung|"
     r"training\w*)|"
@@ -162,154 +166,50 @@ _CUTOFF = any_of(
     r"(até|desde|segundo) (a )?minha última atualização|meu conhecimento (vai até|termina)",
     r"(al|fino al|secondo il) mio ultimo aggiornamento|le mie conoscenze (arrivano|si fermano)",
     r"мо(ё|е|его|ему|и знания|и данные) (последн\w+ обновлени\w+|ограничен\w+|актуальны до|заканчиваются)",
-    r"\bson güncellemem",
+    r"\bson güncellemem|\bbilgilerim [^.\n]{0,20}\d{4}",
+    r"cập nhật (kiến thức )?(cuối|gần nhất)( cùng)? của tôi|kiến thức của tôi (chỉ |được )?(đến|cập nhật|"
+    r"giới hạn)",
+    r"mo(ja|jej) wied\w+[^.\n]{0,20}(kończy|sięga)[^.\n]{0,20}\d{4}",
+    r"(pengetahuan|pembaruan terakhir) saya [^.\n]{0,16}(hingga|sampai|pada|per) ",
+    r"मेरे (अंतिम|आखिरी|नवीनतम) (अपडेट|ज्ञान)|\d{4}年(\d+月)?(まで|時点)で?の私の(知識|情報|データ)",
+    r"\bavailable to me (up to|until|as of)\b",
     r"آخر تحديث (لي|لمعلوماتي|لبياناتي)",
 )
 _IDENTITIES = {
-    _ENGLISH: (
-        *(
-            "language model",
-            "an ai",
-            " ai ",
-            " ai,",
-            "llm",
-            "machine learning",
-            "chatbot",
-            "chat bot",
-            "artificial int",
-        ),
-        *(
-            "assistant",
-            "computer program",
-            "chatgpt",
-            "gpt",
-            "qwen",
-            "deepseek",
-            "llama",
-            "claude",
-            "gemini",
-            "bard",
-        ),
-        *(
-            "gemma",
-            "mistral",
-            "grok",
-            "kimi",
-            "granite",
-            "created by",
-            "developed by",
-            "made by",
-            "trained by",
-        ),
-        *("built by", "designed by", "programmed by", "trained at", "i lack", "have personal", "have human"),
-        *("experience personal", "experience human", "experience emotions", "possess", "have emotions"),
-        *("have feelings", "have consciousness", "have a physical", "access to real", "access to live"),
-        *("access to up-to-date", "access to current", "ability to access", "ability to browse"),
+    _ENGLISH: words(
+        "language model|an ai| ai | ai,|llm|machine learning|chatbot|chat bot|artificial int|assistant|"
+        "computer program|chatgpt|gpt|qwen|deepseek|llama|claude|gemini|bard|gemma|mistral|grok|kimi|"
+        "granite|created by|developed by|made by|trained by|built by|designed by|programmed by|"
+        "trained at|i lack|have personal|have human|experience personal|experience human|"
+        "experience emotions|possess|have emotions|have feelings|have consciousness|have a physical|"
+        "access to real|access to live|access to up-to-date|access to current|ability to access|"
+        "ability to browse"
     ),
-    _NAMES: (
-        "chatgpt",
-        "gpt",
-        "qwen",
-        "deepseek",
-        "llama",
-        "le chat",
-        "mistral",
-        "claude",
-        "gemini",
-        "gemma",
+    _NAMES: words("chatgpt|gpt|qwen|deepseek|llama|le chat|mistral|claude|gemini|gemma"),
+    _CHINESE: words(
+        "人工智|语言模型|語言模型|聊天机器人|开发|開發|训练|訓練|研发|打造|ai|作為ai|我是ai|千问|"
+        "深度求索|文心一言|智谱|豆包|混元|星火|我是|我叫"
     ),
-    _CHINESE: (
-        *(
-            "人工智",
-            "语言模型",
-            "語言模型",
-            "聊天机器人",
-            "开发",
-            "開發",
-            "训练",
-            "訓練",
-            "研发",
-            "打造",
-            "ai",
-        ),
-        *("作為ai", "我是ai", "千问", "深度求索", "文心一言", "智谱", "豆包", "混元", "星火", "我是", "我叫"),
+    _JAPANESE: words("ai|人工知能|言語モデル|モデル"),
+    _KOREAN: words("ai|인공지능|언어|저는|제가|나는"),
+    _LATIN: words(
+        "als ki|ki-|künstliche intelligenz|sprachmodell|eine ki|intelligence artificielle|"
+        "modèle de langage|que ia|qu'ia|qu’ia|une ia|assistant ia|una ia|como ia|soy ia|"
+        "inteligencia artificial|modelo de|asistente de ia|inteligência|assistente de ia|uma ia|"
+        "intelligenza artificiale|modello|quanto ia|come ia|un'ia|taalmodel|als ai|een ai|kunstmatige|"
+        "sztuczn|jako ai|językowym|model językowy|yapay zek|dil model|sebagai ai|sebuah ai|adalah ai|"
+        "model bahasa|kecerdasan buatan|asisten ai|một ai|mô hình ngôn|trí tuệ|trợ lý ai"
     ),
-    _JAPANESE: ("ai", "人工知能", "言語モデル", "モデル"),
-    _KOREAN: ("ai", "인공지능", "언어", "저는", "제가", "나는"),
-    _LATIN: (
-        *("als ki", "ki-", "künstliche intelligenz", "sprachmodell", "eine ki", "intelligence artificielle"),
-        *(
-            "modèle de langage",
-            "que ia",
-            "qu'ia",
-            "qu’ia",
-            "une ia",
-            "assistant ia",
-            "una ia",
-            "como ia",
-            "soy ia",
-        ),
-        *(
-            "inteligencia artificial",
-            "modelo de",
-            "asistente de ia",
-            "inteligência",
-            "assistente de ia",
-            "uma ia",
-        ),
-        *(
-            "intelligenza artificiale",
-            "modello",
-            "quanto ia",
-            "come ia",
-            "un'ia",
-            "taalmodel",
-            "als ai",
-            "een ai",
-        ),
-        *("kunstmatige", "sztuczn", "jako ai", "językowym", "model językowy", "yapay zek", "dil model"),
-        *(
-            "sebagai ai",
-            "sebuah ai",
-            "adalah ai",
-            "model bahasa",
-            "kecerdasan buatan",
-            "asisten ai",
-            "một ai",
-        ),
-        *("mô hình ngôn", "trí tuệ", "trợ lý ai"),
-    ),
-    _OTHER_SCRIPTS: (
-        *("ии", "искусственн", "языков", "штучн", "мовна", "نموذج", "ذكا", "ذكي", "מודל שפה", "בינה", "ปัญญา"),
-        *("โมเดล", "ในฐานะ", "एआई", "भाषा मॉडल", "कृत्रिम", " ai ", "μοντέλο", "νοημοσύνη"),
+    _OTHER_SCRIPTS: words(
+        "ии|искусственн|языков|штучн|мовна|نموذج|ذكا|ذكي|מודל שפה|בינה|ปัญญา|โมเดล|ในฐานะ|एआई|भाषा मॉडल|"
+        "कृत्रिम| ai |μοντέλο|νοημοσύνη"
     ),
 }
 """Pattern -> the words one of which each text has that it matches."""
-_OF_TRAINING = (
-    *(
-        "cutoff",
-        "cut-off",
-        "cut off",
-        "my ",
-        "last updated",
-        "last trained",
-        "have information",
-        "have knowledge",
-    ),
-    *(
-        "have data",
-        "have any",
-        "information up",
-        "data up",
-        "我",
-        "私の",
-        "までの",
-        "제 ",
-        "저의",
-        "mi ",
-        "ma dernière",
-    ),
-    *("mes ", "mein", "minha", "meu ", "mio ", "le mie", "мо", "güncellemem", "آخر"),
+_OF_TRAINING = words(
+    "cutoff|cut-off|cut off|my |last updated|last trained|have information|have knowledge|have data|"
+    "have any|information up|data up|我|私の|までの|제 |저의|mi |ma dernière|mes |mein|minha|meu |mio |"
+    "le mie|мо|güncellemem|آخر|bilgilerim|của tôi|wied| saya|मेरे|available to me"
 )
 
 
@@ -324,4 +224,6 @@ def is_cutoff(rows: pl.DataFrame) -> pl.Series:
 
 
 def _talks(rows: pl.DataFrame, patterns: Mapping[str, Sequence[str]]) -> pl.Series:
-    return matching(rows, find(rows.select(text="response").with_row_index(), patterns)["index"])
+    talking = find(rows.select(text="response").with_row_index(), patterns)
+    talking = talking.select("index", pl.col("text").str.replace_all(_QUOTED, ""))
+    return matching(rows, find(talking, patterns)["index"])
