@@ -45,7 +45,9 @@ class Options(ModelOptions):
     dataset: str = HH_RLHF
     """name@version, a name, file, folder or ORG/NAME@REVISION, in any layout that an import reads."""
     config: str | None = None
-    """Config of the dataset; for HH-RLHF the default is helpful-base."""
+    """Config of a dataset of the store."""
+    hub_config: str | None = None
+    """Config of a Hub dataset, or a folder in it; for HH-RLHF the default is helpful-base."""
     columns: str | None = None
     """Columns to read, where no layout fits: prompt=q,chosen=good,rejected=bad."""
     split: str = "test"
@@ -63,9 +65,11 @@ def plan(session: EvalSession, options: Options) -> EvalPlan:
     if duplicate := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"eval.versus {duplicate}: it is judged already: name another")
     is_hh = options.dataset.partition("@")[0] == HH_RLHF.partition("@")[0]
-    config = HELPFUL_BASE if options.config is None and is_hh else options.config
+    hub_config = HELPFUL_BASE if options.hub_config is None and is_hh else options.hub_config
     columns = parse_columns(options.columns)
-    judged = open_comparisons(session.store, options.dataset, config, options.split, columns)
+    judged = open_comparisons(
+        session.store, options.dataset, options.split, columns, options.config, hub_config
+    )
     subjects = [session.subject(options)]
     subjects += [session.subject(options, name, "eval.versus") for name in options.versus]
     notes = training_notes(session.store, subjects, judged)

@@ -39,8 +39,8 @@ RULES = {
     "over_limit": ("The seed draws `limit` rows, and this is not one of them.", "almost_data"),
 }
 """Rules that take rows out of a train split: name, sentence and source."""
-CONFIGS = {"recipe": "recipe.dataset_config", "eval": "eval.config"}
-"""Section of a setting -> the setting of a dataset's config in it."""
+CONFIGS = {"recipe": "recipe.dataset_config", "eval": "eval.hub_config"}
+"""Section of a setting -> the setting of a Hub dataset's config in it."""
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,14 @@ def test_what_is_not_there_is_one_line(filled: Store, models: dict[str, Subject]
         ("comparisons@0.1.0", {"split": "validation"}, r"'validation'.*: set eval\.split to train"),
         ("comparisons@0.1.0", {"config": "nope"}, "no config 'nope'"),
         ("ORG/data", {}, "name a tag or a commit"),
-        (write(tmp_path, mixed()), {"config": "x"}, "is a file"),
+        (
+            write(tmp_path, mixed()),
+            {"config": "x"},
+            r"eval\.config is of a dataset of the store, and .* none",
+        ),
+        (write(tmp_path, mixed()), {"hub_config": "x"}, r"eval\.hub_config is of a Hub .*: leave it out$"),
+        ("ORG/data@v1", {"config": "x"}, r"for a Hub dataset give eval\.hub_config$"),
+        ("comparisons@0.1.0", {"hub_config": "default"}, "none: give eval.config default$"),
         (str(tmp_path / "empty"), {}, "no such file"),
     ):
         with pytest.raises(InputError, match=match):
@@ -287,7 +294,7 @@ def test_hh_rlhf_is_judged_on_helpful_base(tmp_path: Path) -> None:
         home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")}
         sources = [
             ("Anthropic/hh-rlhf@v1.0.0", {}),
-            ("Anthropic/hh-rlhf@v1.0.0", {"config": "harmless-base"}),
+            ("Anthropic/hh-rlhf@v1.0.0", {"hub_config": "harmless-base"}),
         ]
         done = script(ASK, str(tmp_path / "build"), json.dumps(sources), env=home)
     assert done.returncode == 0, done.stderr
