@@ -90,8 +90,9 @@ def _open_file(data: str, columns: Mapping[str, str]) -> Source:
     sha256 = files.record(data, TABLE_SUFFIXES)["sha256"]
     parent = Parent(Path(data).resolve().name, f"sha256:{sha256}", "")
     source = Source(parent, None, None, pl.DataFrame(), pl.DataFrame(), frozenset())
-    rows = read_preferences(data, columns).rows
-    return comparisons_of(source, (structs.replace(row, place=Path(row.place).name) for row in rows))
+    preferences = read_preferences(data, columns)
+    rows = (structs.replace(row, place=Path(row.place).name) for row in preferences.rows)
+    return comparisons_of(source, replace(preferences, rows=rows))
 
 
 def training_notes(store: Store, subjects: Sequence[Subject], judged: Comparisons) -> list[str]:

@@ -123,10 +123,10 @@ def read_preferences(
         raise InputError(f"{source}: {reason if is_fastchat(source) else 'no row in it'}")
     layout = choose(named, opened.sample, source, opened.columns)
     _check_files(source, layout, needs)
-    return Preferences(layout, read_all(layout, opened.rows), _not_read(layout, opened.columns))
+    return Preferences(layout, read_all(layout, opened.rows), unread(layout, opened.columns))
 
 
-def _not_read(layout: Layout, columns: Iterable[str]) -> list[str]:
+def unread(layout: Layout, columns: Iterable[str]) -> list[str]:
     """The columns of which no value is read, or is a reason to reject its row."""
     columns_read = {*layout.columns, *ORIGINS}
     if not layout.is_named:
