@@ -27,7 +27,7 @@ from ..training.reward_report import BUCKETS, FEW, Numbers, bucket, longer, righ
 from .choices import LONGEST
 from .evaluation import EvalSession, Evaluation, ItemValue, ModelOptions
 from .preference_data import Comparisons, open_comparisons, training_notes
-from .result import AHEAD, EvalPlan, Line, Measurement
+from .result import AHEAD, READ_AS, EvalPlan, Line, Measurement
 from .stats import paired
 from .subject import Kind, Subject
 
@@ -203,10 +203,10 @@ def _remarks(judged: Comparisons, rows: pl.DataFrame, has_no_surface: bool, kind
             "A language model prefers the reply with the higher log-likelihood, which favours short ones; "
             "per character, it is divided by the reply's length."
         )
-    count, first_reason = source.unusable
-    if count:
+    yield f"{READ_AS}{source.read_as}."
+    if count := source.unusable[0]:
         rows_read = f"{count:,} of {source.read:,} rows"
-        yield f"{rows_read} were not judged, as no dialogue can be read in them: {first_reason}"
+        yield f"{rows_read} were not judged, as no dialogue can be read in them: {source.rejects}"
     if len(rows) < len(source.train):
         yield f"{len(rows):,} of {len(source.train):,} comparisons were judged: whole prompts, by the seed."
     if has_no_surface:

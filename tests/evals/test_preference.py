@@ -221,7 +221,9 @@ def test_rows_that_cannot_be_read_are_counted(
     rows = [hh(0), hh(1), {"chosen": "a", "rejected": "b"}, first]
     result = run(store, "good", write(tmp_path, rows))
     assert line(result, "ORG/good").n == 2
-    assert any("2 of 4 rows were not judged" in note and "rows.jsonl:3: " in note for note in result.notes)
+    [note] = [note for note in result.notes if "2 of 4 rows were not judged" in note]
+    assert "no_reply" not in note and "2; the first is rows.jsonl:3: " in note
+    assert "Rows are read as: HH-RLHF (chosen, rejected)." in result.notes
 
 
 @pytest.mark.parametrize(
@@ -401,9 +403,12 @@ def test_the_command_line(filled: Store, tmp_path: Path, capsys: pytest.CaptureF
     main([*words, "--versus", "baseline:first", *root])
     printed = " ".join(capsys.readouterr().out.split())
     assert "60 20 50.0% 37.7% to 62.3% 50.0%" in printed and "rows.jsonl" in printed
+    layout = "TRL, explicit prompt (prompt, chosen, rejected)"
+    assert printed.count("read as: ") == 1 and f"read as: {layout}; not read: query_id metric" in printed
     main([*words, "--versus", "baseline:first", "--json", *root])
     read = json.loads(capsys.readouterr().out)
     assert read["task"] == "preference" and read["lines"][0]["value"] == 0.5
+    assert f"Rows are read as: {layout}; not read: query_id." in read["notes"]
     main(["list", *root])
     assert "preference" in capsys.readouterr().out
     for bad in (
@@ -430,4 +435,4 @@ def test_columns_that_are_named_are_read_and_are_in_the_settings(store: Store, t
     assert done.returncode == 0, done.stderr
     [result] = map(store.manifest, store.refs())
     assert result.config["settings"]["columns"] == {"prompt": "x", "chosen": "y", "rejected": "z"}
-    assert "100.0%" in done.stdout
+    assert "100.0%" in done.stdout and "read as: columns (x, y, z)" in done.stdout
