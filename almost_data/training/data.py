@@ -76,7 +76,7 @@ class Source:
     has_test: bool = True
     """Whether the dataset has a test split; otherwise a hash of the prompt makes one."""
     read: int = 0
-    """Rows of the train split as it was read."""
+    """What the rows of the train split came to, unreadable rows included."""
     unusable: tuple[int, str] = (0, "")
     """Number of unreadable rows in the train split, and why the first is unreadable."""
     reasons: Mapping[str, int] = field(default_factory=dict)

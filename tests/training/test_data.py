@@ -318,6 +318,29 @@ def test_the_prompt_of_a_demonstration_is_its_query(length: int) -> None:
     assert shaped.train["prompt"].to_list() == [dialogue[:-1]]
 
 
+@pytest.mark.parametrize("shape", [dialogues, prompts])
+def test_a_dialogue_that_the_assistant_begins_is_rejected(shape: Any) -> None:
+    rows = [{"messages": messages("Why?", "So.")}, {"messages": [*reply("Hi."), *messages("Why?", "So.")]}]
+    shaped = shape(source(rows, test=[]))
+    assert len(shaped.train) == 1 and shaped.reasons == {"no_user_turn_first": 1}
+    assert shaped.unusable[1].endswith("train row 1: it does not begin with a user's turn")
+
+
+@pytest.mark.parametrize(
+    ("rows", "n"),
+    [
+        ([{"prompt": "Is it?", "chosen": ["Yes."], "rejected": ["No.", "Hm.", "Ah."]}], 3),
+        ([{"prompt": "Is it?", "response": f"{n}.", "helpfulness": n} for n in range(4)], 1),
+    ],
+)
+def test_the_ledger_adds_up_where_rows_are_not_comparisons(rows: list[dict[str, Any]], n: int) -> None:
+    shaped = comparisons(source(rows, test=[]))
+    assert (shaped.read, len(shaped.train)) == (n, n)
+    ledger = account("pair", shaped, over_limit=0)
+    ledgers.check_ledger(ledger)
+    assert [(entry.filter, entry.n_in, entry.kept) for entry in ledger] == [("over_limit", n, n)]
+
+
 def test_a_foreign_prompt_that_is_none_is_rejected() -> None:
     rows: list[dict[str, Any]] = [
         {"prompt": text} for text in ("Why?", CHATML, None, "User: a\nAssistant: b")
