@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import InputError
-from .conversations import Conversation
+from .conversations import Conversation, read_reply
 from .dialogue_text import has_hh_turn, is_hh, is_whole_hh, read_hh
 from .files import listed
-from .layout import check_repeats, conversation, has_value, reply_of, turns, written_list
+from .layout import BEFORE, check_repeats, conversation, has_value, reply_of, turns, written_list
 from .queries import CONVERSATIONS, PromptColumn, find_column
 from .reasons import Unusable
 
@@ -51,8 +51,10 @@ class DialogueColumns:
             raise Unusable("ambiguous", f"column {column}: may hold the reply")
         if self.reply is None:
             row, name = self.prompt.checked(place, row), self.prompt.name
-            value = row[name]
-            return reply_of({**row, name: read_hh(value)} if is_hh(value) else row, name, None)
+            value = read_hh(row[name]) if is_hh(row[name]) else row[name]
+            if not any(row.get(column) for column in BEFORE):
+                return read_reply(value, None)  # as below, without reading the prompt's turns again
+            return reply_of({**row, name: value}, name, None)
         if self.reply not in row:
             raise InputError(f"{place}: no column {self.reply!r}; columns here: {listed(sorted(row))}")
         result = reply_of(row, self.reply, self.prompt.read(place, row))
