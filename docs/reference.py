@@ -135,8 +135,8 @@ def filters() -> str:
     return "\n\n".join(
         [
             "# Filters",
-            "Response checks: `comparisons.checks` and `filtered.checks` take a set, or names with commas "
-            "between. The card of a dataset lists its filters with their counts.",
+            "Response checks: `comparisons.checks` and `filtered.checks` take names of sets and checks, with "
+            "commas between. The card of a dataset lists its filters with their counts.",
             "## Sets",
             _table(("set", "checks"), sets),
             "## Checks",

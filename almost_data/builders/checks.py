@@ -6,7 +6,6 @@ would drop most of them.
 """
 
 import functools
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -15,9 +14,14 @@ from typing import Any
 import polars as pl
 
 from ..datasets.filters import Drop, Filter, with_reason
-from ..diagnostics.scripts import SCRIPTS
+from ..diagnostics.scripts import FINAL_MARKS
 from ..errors import InputError, did_you_mean
-from .chat_patterns import IDENTITY, is_refusal, looks_cut
+from .chat_checks.cut_text import looks_cut
+from .chat_checks.languages import SMALL_WORDS, is_other_language
+from .chat_checks.leftovers import holds_reasoning, runs_on
+from .chat_checks.loops import is_loop
+from .chat_checks.refusals import is_refusal
+from .chat_checks.self_talk import is_cutoff, is_identity
 
 MIN_CHARS = 50
 """A response under this is dropped, in the released code."""
@@ -26,22 +30,8 @@ CHAT_SOURCE = "almost_data, for chat models"
 
 # --- the paper's ----------------------------------------------------------------------------------------
 OPEN_ENDS = ["?", ":", "？", "：", "؟"]
-FINAL_MARKS = [".", "!", "。", "！", "．", "।", "۔", "።", "။", "។", "։"]
 DONT_KNOW = r"(?i)(don['\u2019]t|do not)\s+know"
 TURN_MARKERS = ["Human:", "<Image>"]
-
-# --- chat -----------------------------------------------------------------------------------------------
-CUTOFF = (
-    r"(?i)\bknowledge cut-?off\b|\bmy (last|latest|most recent) (knowledge )?(update|training)\b"
-    r"|\b(as of|up to|until) my (last|latest|most recent|knowledge|training)\b"
-    r"|\bmy (training data|knowledge) (only )?(goes|extends|ends|is limited|was last updated)\b"
-    r"|截至我的?(知识|训练)"
-)
-REASONING_LEFT = r"(?is)<think>|</think>|<thinking>|</thinking>|<\|channel\|>"
-MIN_PERIOD, MAX_PERIOD, REPEATS = 3, 200, 4
-"""Characters of a part that makes a loop, and how often it stands at least."""
-TAIL = 1_000
-"""Characters at the end in which a loop is looked for."""
 
 
 @functools.cache
@@ -53,36 +43,57 @@ def response_checks(min_chars: int = MIN_CHARS) -> Mapping[str, Filter]:
 
 PAPER = ("too_short", "ends_open", "starts_well", "unfinished", "dont_know", "turn_marker")
 CHAT = (
-    *("loop", "reasoning_left", "turn_marker", "refusal", "identity", "knowledge_cutoff", "other_language"),
+    *("loop", "reasoning_left", "next_turn", "refusal", "identity", "knowledge_cutoff", "other_language"),
     "cut_off",
 )
+IN_SHORT = {
+    "too_short": "under 50 characters",
+    "ends_open": "ends in ? or :",
+    "starts_well": 'begins with "well"',
+    "unfinished": "ends in no . or !",
+    "dont_know": 'says "don\'t know"',
+    "turn_marker": "has Human: in it",
+    "cut_off": "was cut",
+    "refusal": "declines to answer",
+    "identity": "talks of itself as an AI",
+    "knowledge_cutoff": "talks of the end of its training data",
+    "loop": "repeats itself",
+    "reasoning_left": "shows marks of reasoning",
+    "next_turn": "goes on with the next turn",
+    "other_language": "is in another language than the prompt",
+}
+"""What a reply does that the check drops, for help and errors."""
 SETS: dict[str, tuple[str, ...]] = {"paper": PAPER, "chat": CHAT, "none": ()}
 
 
 def check_names(checks: str | Sequence[str]) -> tuple[str, ...]:
-    """The checks of a set, or those that are named, also with commas between. Raises InputError."""
+    """The checks that are named one by one or by a set, also with commas between, each once.
+
+    Raises InputError for a word that is named twice, or names none.
+    """
     if isinstance(checks, str) and checks in SETS:
         return SETS[checks]
     names = tuple(name.strip() for name in checks.split(",")) if isinstance(checks, str) else tuple(checks)
     for place, name in enumerate(names):
-        if name in SETS:
-            raise InputError(
-                f"comparisons.checks: {name} is a set of checks: name it alone, or single checks"
-            )
-        if name not in response_checks():
-            names_and_sets = [*response_checks(), *SETS]
-            hint, choices = did_you_mean(name, names_and_sets), ", ".join(names_and_sets)
+        if name == "none":
+            raise InputError("comparisons.checks: none is the set without a check: name it alone")
+        if name not in response_checks() and name not in SETS:
+            hint = did_you_mean(name, [*response_checks(), *SETS])
+            described = ", ".join(f"{check} ({phrase})" for check, phrase in IN_SHORT.items())
+            choices = f"{', '.join(SETS)} (sets), {described}"
             raise InputError(f"comparisons.checks: no check {name!r}{hint}: choose of {choices}")
         if name in names[:place]:
             raise InputError(f"comparisons.checks: duplicate check {name!r}")
-    return names
+    return tuple(dict.fromkeys(check for name in names for check in SETS.get(name, (name,))))
 
 
 def of_chosen(check: Filter) -> Filter:
     """A check as a rule on pairs, by which only the chosen side is judged."""
 
+    turns = [name for name in ("prompt", "context") if name in check.reads]
+
     def drop(pairs: pl.DataFrame) -> pl.Series:
-        rows = pairs.select("prompt", response="chosen", finish_reason="chosen_finish_reason")
+        rows = pairs.select(*turns, response="chosen", finish_reason="chosen_finish_reason")
         return with_reason(rows, [check])["reason"].is_not_null()
 
     return replace(
@@ -90,7 +101,7 @@ def of_chosen(check: Filter) -> Filter:
         unit="pair",
         description=f"Of the chosen side only: {check.description}",
         drop=drop,
-        reads=("prompt", "chosen", "chosen_finish_reason"),
+        reads=(*turns, "chosen", "chosen_finish_reason"),
     )
 
 
@@ -146,37 +157,57 @@ def _paper_checks(min_chars: int) -> list[Filter]:
 
 def _chat_checks() -> list[Filter]:
     """Checks for the answers of chat models, in any script."""
-    text, check = pl.col("response"), functools.partial(_check, CHAT_SOURCE)
+    check = functools.partial(_check, CHAT_SOURCE)
     return [
         check(
             "cut_off",
             "The reply was cut at the token limit, as the engine says; where it does not say, the text ends "
-            "as no finished one does: in an open code fence or bracket, a comma, a colon, or a word such as "
-            '"the" or "because"; or in a letter, where the sentences before end in marks. Lists and verse '
-            "may end so.",
+            "as no finished one does: in an open fence, formula, bracket or row of a table, an empty item, a "
+            'comma, a colon, or a word such as "the" or "because"; or in a letter, where the sentences '
+            "before end in marks. Lists and verse may end so.",
             _is_cut,
             reads=("response", "finish_reason"),
         ),
-        check("refusal", "The reply declines to answer.", is_refusal(text)),
+        check("refusal", "The reply declines to answer.", is_refusal, reads=("prompt", "response")),
         check(
-            "identity", "The reply talks of itself as an AI, or of who made it.", text.str.contains(IDENTITY)
+            "identity",
+            "The reply talks of itself as an AI, or of who made it.",
+            is_identity,
+            reads=("response",),
         ),
         check(
-            "knowledge_cutoff", "The reply talks of the end of its training data.", text.str.contains(CUTOFF)
+            "knowledge_cutoff",
+            "The reply talks of the end of its training data.",
+            is_cutoff,
+            reads=("response",),
         ),
-        check("loop", "The reply says the same again and again at its end.", _is_loop, reads=("response",)),
+        check(
+            "loop",
+            "The reply says the same again and again: at its end, in a long line, or in lines that differ in "
+            "their numbers only.",
+            is_loop,
+            reads=("response",),
+        ),
         check(
             "reasoning_left",
             "The reply holds a mark of the model's reasoning, which belongs in a column of its own.",
-            text.str.contains(REASONING_LEFT),
+            holds_reasoning,
+            reads=("prompt", "response"),
+        ),
+        check(
+            "next_turn",
+            "The reply goes on with a turn of the user, such as `Human:` at the start of a line, or holds a "
+            "token of a chat template.",
+            runs_on,
+            reads=("prompt", "response"),
         ),
         check(
             "other_language",
-            "The reply is in another language than the prompt, which names none: its letters are of another "
-            f"script, or its small words are of another of {', '.join(_SMALL_WORDS)}; no other languages in "
-            "Latin script are told apart.",
-            _is_other_language,
-            reads=("prompt", "response"),
+            "The reply is in another language than the prompt, and no turn before it names a language: its "
+            f"letters are of another script, or its small words are of another of {len(SMALL_WORDS)} "
+            "languages in Latin script.",
+            is_other_language,
+            reads=("prompt", "context", "response"),
         ),
     ]
 
@@ -188,109 +219,7 @@ def _ends_with(text: pl.Expr, marks: Sequence[str]) -> pl.Expr:
 
 def _is_cut(rows: pl.DataFrame) -> pl.Series:
     """By `finish_reason` where it is known; else by how the text ends."""
-    reason = rows["finish_reason"]
-    return (reason == "length").zip_with(reason.is_not_null(), looks_cut(rows["response"]))
-
-
-def _is_loop(rows: pl.DataFrame) -> pl.Series:
-    """Whether a text ends in a part that is repeated four times or more."""
-
-    def is_loop(tail: str) -> bool:
-        raw = tail.encode()  # packs to less than half where it is a loop, and no refrain of a few words
-        return ends_in_loop(tail) and len(set(tail)) > 3 and len(zlib.compress(raw, 1)) < 0.5 * len(raw)
-
-    tails = rows.select(tail=pl.col("response").str.tail(TAIL)).with_row_index().filter(_may_be_loop())
-    loops = [index for index, tail in tails.iter_rows() if is_loop(tail)]
-    return pl.int_range(len(rows), eager=True).is_in(loops)
-
-
-def _may_be_loop() -> pl.Expr:
-    """Whether the last word characters of `tail` stand shortly before, as in a loop; or only marks end it."""
-    tail = pl.col("tail")
-    words = tail.str.replace(r"[^\p{L}\p{N}_]+$", "")
-    last = 2 * MIN_PERIOD + 1
-    before = words.str.tail(MAX_PERIOD + last).str.head(-1)
-    is_repeated = before.str.contains(words.str.tail(last), literal=True)
-    ends_in_marks = tail.str.len_chars() - words.str.len_chars() >= MIN_PERIOD * REPEATS
-    return is_repeated | ends_in_marks
-
-
-def ends_in_loop(text: str) -> bool:
-    """Whether a part, repeated REPEATS times or more, ends the text but for marks after it."""
-    for end in range(len(text), MIN_PERIOD * REPEATS - 1, -1):
-        last = text[end - MIN_PERIOD : end]
-        first = end - MIN_PERIOD - min(MAX_PERIOD, end // REPEATS)
-        place = text.rfind(last, first, end - MIN_PERIOD)
-        while place >= 0:
-            period = end - MIN_PERIOD - place
-            start = end - REPEATS * period
-            if text[start : end - period] == text[start + period : end]:
-                return True
-            place = text.rfind(last, first, place + MIN_PERIOD - 1)
-        if text[end - 1].isalnum() or text[end - 1] == "_":
-            return False
-    return False
-
-
-_SMALL_WORDS = {
-    "English": "an|the|and|or|of|to|on|from|for|with|that|this|it|is|are|was|be|have|has|do|does|can|could|"
-    "should|would|will|not|if|me|my|you|your|what|how|why|who|when|where|which",
-    "German": "der|die|das|den|dem|und|oder|nicht|ein|eine|einen|einer|von|zu|für|auf|im|bei|mit|ist|sind|"
-    "kann|man|ich|sie|es|auch|wie|was|warum|wer|wo|wenn",
-    "French": "le|la|les|de|du|des|un|une|et|ou|pour|dans|sur|avec|est|sont|ne|pas|ce|que|qui|quoi|je|vous|"
-    "il|comment|pourquoi",
-    "Spanish": "el|la|los|las|de|del|un|una|en|por|para|con|es|son|no|se|lo|que|qué|cómo|mi|tu|su",
-    "Italian": "il|lo|la|gli|di|del|della|un|una|in|per|con|è|sono|non|si|che|come|perché|cosa|mi",
-    "Portuguese": "os|as|de|do|da|um|uma|em|no|na|por|para|com|é|são|não|se|que|como|você",
-    "Dutch": "de|het|een|en|van|in|op|voor|met|is|zijn|niet|dat|die|wat|hoe|waarom|ik|je|kan|ook|maar",
-}
-"""Words that most sentences of a language have some of; a word may be of several. No single plain letters,
-which are also variables."""
-_NAMES_A_LANGUAGE = (
-    r"(?i)\btranslat|übersetz|\btradu|vertaal|翻译|翻訳|перевед|\b(english|german|french|spanish|italian|"
-    r"portuguese|dutch|chinese|mandarin|japanese|korean|russian|arabic|hindi|greek|hebrew|thai|latin)\b|语|語"
-)
-_HEAD = 500
-"""Characters by which a language is told."""
-
-
-def _is_other_language(rows: pl.DataFrame) -> pl.Series:
-    """Whether prompt and response are in different languages; unsure means no."""
-    texts = rows.select("prompt", "response").with_row_index()
-    texts = texts.filter(~pl.col("prompt").str.contains(_NAMES_A_LANGUAGE))
-    # Only rows that could fall are looked at closely, as they are few.
-    is_ascii = pl.all_horizontal(column.str.len_bytes() == column.str.len_chars() for column in _TEXTS)
-    by_script = texts.filter(~is_ascii).filter(_is_other_script())
-    heads = texts.with_columns(column.str.head(_HEAD) for column in _TEXTS)
-    # The prompt has small words of a language that the response lacks. The response is of another language,
-    # of which the prompt has no word: a short English question has a word or two that are Portuguese, too.
-    languages = [
-        (_small_words("prompt", words), _small_words("response", words)) for words in _SMALL_WORDS.values()
-    ]
-    lacking = pl.concat(
-        heads.filter(in_prompt >= 2).filter(in_response <= 1) for in_prompt, in_response in languages
-    )
-    is_foreign = [(in_prompt == 0) & (in_response >= 6) for in_prompt, in_response in languages]
-    by_words = lacking.unique("index").filter(pl.any_horizontal(is_foreign))
-    places = pl.concat([by_script["index"], by_words["index"]])
-    return pl.int_range(len(rows), dtype=pl.UInt32, eager=True).is_in(places.implode())
-
-
-_TEXTS = (pl.col("prompt"), pl.col("response"))
-
-
-def _small_words(column: str, words: str) -> pl.Expr:
-    """How often a text has one of the words; parts of an address or a path are none."""
-    return pl.col(column).str.count_matches(rf"(?i)(?:^|[^\w/.-])(?:{words})\b")
-
-
-def _is_other_script() -> pl.Expr:
-    """Whether most letters of the prompt are of one script, and the response has hardly any of it."""
-    drop = pl.lit(False)
-    prompt, response = pl.col("prompt"), pl.col("response")
-    letters = {name: column.str.count_matches(r"\p{L}") for name, column in (("p", prompt), ("r", response))}
-    for pattern in SCRIPTS.values():
-        is_main = prompt.str.count_matches(pattern) > 0.6 * letters["p"]
-        has_few = response.str.count_matches(pattern) < 0.1 * letters["r"]
-        drop = drop | (is_main & has_few & (letters["p"] >= 10) & (letters["r"] >= 20))
-    return drop
+    rows = rows.select("finish_reason", "response").with_row_index()
+    unknown = rows.filter(pl.col("finish_reason").is_null())
+    cut = unknown["index"].filter(looks_cut(unknown["response"]))
+    return (rows["finish_reason"] == "length").fill_null(False) | rows["index"].is_in(cut.implode())

@@ -19,7 +19,7 @@ from ..datasets.builder import Builder, Built, Parents, Progress
 from ..datasets.digest import RANGE_ROWS, Blocks, Rows, first_queries, ranges
 from ..datasets.filters import Filter, chain_stages, count_reasons, with_reason
 from ..datasets.ledger import Entry
-from ..datasets.tables import REASON, Table, last_turn, string
+from ..datasets.tables import REASON, Table, all_turns, last_turn, string
 from ..datasets.user_filters import load_filters
 from ..diagnostics.contamination import contamination
 from ..diagnostics.shortcuts import SAMPLE, sampled_queries
@@ -59,8 +59,13 @@ class FilteredConfig(PairConfig, frozen=True, kw_only=True):
     """Which pairs stay. Without a rule, all do."""
 
     checks: Annotated[str | tuple[str, ...], Meta(examples=list(SETS))] = "none"
-    """Response checks on the chosen reply: the set `paper`, `chat` or `none`, or names with commas between,
-    such as `loop,refusal`. The page Filters of the reference explains each check."""
+    """Response checks on the chosen reply: the set `paper`, `chat` or `none`, or names of checks and sets
+    with commas between, such as `chat,too_short`: `too_short` (under 50 characters), `ends_open` (ends in
+    ? or :), `starts_well` (begins with "well"), `unfinished` (ends in no . or !), `dont_know` (says "don't
+    know"), `turn_marker` (has Human: in it), `cut_off` (was cut), `refusal` (declines to answer),
+    `identity` (talks of itself as an AI), `knowledge_cutoff` (talks of the end of its training data),
+    `loop` (repeats itself), `reasoning_left` (shows marks of reasoning), `next_turn` (goes on with the next
+    turn), `other_language` (is in another language than the prompt)."""
 
 
 def _tables(names: Sequence[str]) -> dict[str, Table]:
@@ -135,7 +140,7 @@ def _texts(rows: pl.LazyFrame) -> pl.DataFrame:
     """The pairs with prompt and sides as text, and what the rules read besides."""
     lengths = [pl.col(side).str.len_chars().cast(pl.Int64).alias(f"{side}_length") for side in SIDES]
     return (
-        rows.with_columns(last_turn(), *map(last_turn, SIDES))
+        rows.with_columns(last_turn(), all_turns().alias("context"), *map(last_turn, SIDES))
         .with_columns(*lengths, chosen_finish_reason=pl.lit(None, pl.String))
         .collect()
     )
@@ -223,6 +228,7 @@ BUILDER = Builder(
     config=FilteredConfig,
     tables=_tables(list(COLUMNS)),
     parents=("comparisons",),
+    builds_parents=False,
     build=build,
     uses_engine=False,
     pins=_pins,

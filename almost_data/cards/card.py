@@ -58,6 +58,7 @@ def render(
         figures=figures,
         alts=alt_texts(manifest),
         row_sources=sources,
+        responders=_responders(manifest),
         is_almost=is_almost,
         scorers=_scorers(manifest),
         usage=total_usage(sources),
@@ -224,6 +225,15 @@ def row_sources(manifest: Manifest, ancestors: list[Manifest]) -> list[Manifest]
         parents = [datasets[parent.ref] for parent in source.parents if parent.ref in datasets]
         sources += [parent for parent in parents if parent not in sources]
     return sources
+
+
+def _responders(manifest: Manifest) -> list[str]:
+    """The names of those that wrote the replies, as far as they are known."""
+    diagnostics = manifest.diagnostics
+    names = {row if isinstance(row, str) else row["responder"] for row in diagnostics.get("responders", ())}
+    for pair in diagnostics.get("responder_pairs", ()):
+        names |= {pair["chosen_responder"], pair["rejected_responder"]}
+    return sorted(names)
 
 
 def _scorers(manifest: Manifest) -> list[str]:

@@ -11,9 +11,9 @@ from ..readers.reviews import read as read_reviews
 from ..run import ablation
 from ..run.build import prepare
 from ..run.presets import PresetName
-from .console import console, grid, print_json, text
+from .console import console, print_json, print_rows, text
 from .hub import hub_origins, local_sources
-from .options import ROOT, Columns, Json, Root, Version
+from .options import ROOT, Columns, Json, Root
 from .progress import progress_bars
 
 REVIEWS = (
@@ -41,7 +41,7 @@ def ablate(
         str,
         Parameter(name="--from", help="responses@version, responses, or ORG/NAME@REVISION, to build from."),
     ],
-    version: Version,
+    version: Annotated[str, Parameter(help="Version N.N.N, to which each variant adds its name.")],
     ratings: Annotated[
         str | None,
         Parameter(help="Ratings of the responses: with them, the label by ladder, ratings and both."),
@@ -68,15 +68,14 @@ def ablate(
     if json:
         print_json([outcome.numbers() for outcome in outcomes])
         return
+    filtered_note = ablation.FILTERED_NOTE + (f" {ablation.AGREED_NOTE}" if ratings else "")
     for header, rows, note in (
-        (ablation.FILTERED, ablation.filter_rows(outcomes), ablation.FILTERED_NOTE),
+        (ablation.FILTERED, ablation.filter_rows(outcomes), filtered_note),
         (ablation.JUDGED, ablation.judge_rows(outcomes), ablation.JUDGED_NOTE),
     ):
         if rows:
-            table = grid(header[0], *(f">{heading}" for heading in header[1:]), rows=rows)
-            table.columns[0].no_wrap, table.padding = True, (0, 1, 0, 0)
             console.print()
-            console.print(table)
+            print_rows(header[0], *(f">{heading}" for heading in header[1:]), rows=rows)
             console.print(text(f"\n{note}", "dim"))
     if verdicts:
         [responses] = [source for ref, source in sources.items() if ref == from_]

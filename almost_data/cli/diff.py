@@ -44,14 +44,19 @@ def diff(
 
 
 def _version_before(store: Store, ref: str) -> str:
-    """The version before this one; one with a suffix only where there is no other."""
+    """The version before this one: of the same suffix, else without one, else any."""
     store.manifest(ref)  # raises where there is none
     versions = store.refs(ref.partition("@")[0])
     earlier = versions[: versions.index(ref)]
-    plain = [version for version in earlier if "-" not in version.partition("@")[2]]
+    same = [version for version in earlier if _suffix(version) == _suffix(ref)]
+    plain = [version for version in earlier if not _suffix(version)]
     if not earlier:
         raise InputError(f"{ref}: there is no version before it: name another one to compare it with")
-    return (plain or earlier)[-1]
+    return (same or plain or earlier)[-1]
+
+
+def _suffix(ref: str) -> str:
+    return ref.partition("@")[2].partition("-")[2]
 
 
 def _print(difference: Diff) -> None:

@@ -42,7 +42,8 @@ def export(
                 "export.to writes whole comparisons: leave out export.where, export.flat and export.config"
             )
         for name, count in hand_over(store, ref, to, out).items():
-            print_line(f"{out / name}: {count:,} rows")
+            unit = ", one for each prompt, as PPO reads no replies" if to == "verl" else ""
+            print_line(f"{out / name}: {count:,} rows{unit}")
         launch = launch_files(to)
         print_line(f"beside them: {', '.join(launch)}")
         script = next(name for name in launch if name.endswith(".sh"))

@@ -1,5 +1,6 @@
 """The verbs `push` and `pull`, and what `--from` names on the Hub."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,8 @@ from cyclopts import Parameter
 
 from .. import hub
 from ..errors import InputError
+from ..readers.files import TABLE_SUFFIXES
+from ..store.names import on_disk
 from ..store.store import Store
 from .console import byte_size, console, grid, print_line
 from .options import ROOT, Ref, Root, root_flag
@@ -68,7 +71,11 @@ def local_sources(root: Path, refs: Iterable[str]) -> dict[str, str]:
     store = Store(root)
     sources = {}
     for ref in refs:
-        if "/" in ref and "@" not in ref:
+        name, at, _ = ref.partition("@")
+        if "/" in ref and (name.endswith(TABLE_SUFFIXES) or (not at and os.path.exists(name))):
+            problem = on_disk(name) or "no such file; name a dataset, such as comparisons@1.0.0"
+            raise InputError(f"run.from {ref}: {problem}")
+        if "/" in ref and not at:
             raise InputError(f"run.from {ref}: name a tag or a commit, such as {ref}@v1.0.0")
         sources[ref] = fetch(store, ref).ref if "/" in ref else store.resolve(ref)
     return sources

@@ -1,5 +1,6 @@
 """The verb `import`: queries, responses and preferences of files and Hub datasets, brought into the store."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -50,7 +51,7 @@ def preferences(file: Pairs, /, *, options: ImportOptions) -> None:
     .parquet (text also .gz or .zst), of a folder, or of a Hub id."""
     settings = options.options(*ROLES)
     store = Store(options.root)
-    _print(store, importing.import_preferences(store, file, options.version, settings))
+    _import(store, lambda: importing.import_preferences(store, file, options.version, settings))
 
 
 @app.command
@@ -58,7 +59,8 @@ def queries(file: Questions, /, *, options: ImportOptions) -> None:
     """Import queries: a text file (one a line), or a table or Hub id with a column `query`, `prompt`,
     `question`, `instruction`, `text`, `messages` or `conversation`."""
     store = Store(options.root)
-    _print(store, importing.import_queries(store, file, options.version, options.options("query", "system")))
+    settings = options.options("query", "system")
+    _import(store, lambda: importing.import_queries(store, file, options.version, settings))
 
 
 @app.command
@@ -78,17 +80,21 @@ def responses(
 ) -> None:
     """Import responses: a table or Hub id with a prompt and a column per responder, or long rows of prompt,
     `responder` and `response` (or --columns responder=NAME,response=NAME)."""
-    settings = options.options("prompt", "system", "responder", "response")
+    settings = options.options("prompt", "system", "responder", "response", "finish_reason")
     store, names = Store(options.root), [name.strip() for name in ladder.split(",")] if ladder else []
-    _print(store, importing.import_responses(store, file, names, options.version, settings))
+    _import(store, lambda: importing.import_responses(store, file, names, options.version, settings))
 
 
-def _print(store: Store, manifest: Manifest) -> None:
+def _import(store: Store, read: Callable[[], Manifest]) -> None:
+    """Import, and print what was read, or that it was there."""
+    present = store.refs()
+    manifest = read()
     for entry in manifest.ledger:
         if entry.filter == "layout":
             print_line(entry.description.removeprefix("Rows are ").removesuffix("."))
     ladder = ["--config", "ladder.toml"] if manifest.name == "queries" else []
-    summary(store, [Step("build", manifest)], [*ladder, "--version", manifest.version])
+    step = Step("reuse" if manifest.ref in present else "build", manifest)
+    summary(store, [step], [*ladder, "--version", manifest.version])
     if ladder:
         config = presets.load(LADDER).configs["responses"]
         assert isinstance(config, ResponsesConfig)

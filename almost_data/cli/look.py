@@ -112,7 +112,7 @@ def verify(
     else:
         print_line(f"{ref}: manifest, ledger, card and files agree")
         if not_proven:
-            print_line("nothing is wrong; what this check alone cannot show:", "dim")
+            print_line("nothing is wrong. This check cannot show:", "dim")
         for sentence in not_proven:
             print_line(f"  {sentence}", "dim")
     if problems:

@@ -12,7 +12,9 @@ from ..errors import InputError
 ROOT = Path("build")
 Root = Annotated[Path, Parameter(name="--root", help="Folder of the store.")]
 Version = Annotated[str, Parameter(help="Version N.N.N of what is made.")]
-Ref = Annotated[str, Parameter(help="name@version, or the name alone for its highest version.")]
+Ref = Annotated[
+    str, Parameter(help="name@version, or the name alone for its highest version without a suffix.")
+]
 Where = Annotated[
     str | None,
     Parameter(
@@ -24,9 +26,9 @@ Markdown = Annotated[bool, Parameter(help="Print Markdown.")]
 Columns = Annotated[
     str | None,
     Parameter(
-        help="Columns to read, as ROLE=NAME with commas between: prompt=q,chosen=good,rejected=bad. "
-        "Roles: prompt, system, chosen, rejected; of queries query, system; of responses prompt, system, "
-        "responder, response."
+        help="Columns to read, as ROLE=NAME with commas between. Roles of preferences: prompt, system, "
+        "history, chosen, rejected (prompt=q,chosen=good,rejected=bad); of queries: query, system (query=q); "
+        "of responses: prompt, system, responder, response, finish_reason (responder=model,response=answer)."
     ),
 ]
 

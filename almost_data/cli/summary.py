@@ -179,10 +179,10 @@ def _dropped(entry: Entry) -> dict[str, int]:
 
 
 def _partners(manifest: Manifest, reason: str) -> str:
-    """Of responses that were left alone by the others to their query: why those were dropped."""
+    """Of responses that were left alone in their query: why the other responses to it were dropped."""
     reasons = manifest.diagnostics.get("dropped_beside", {}).get(reason)
     numbers = ", ".join(f"{name} {n:,}" for name, n in (reasons or {}).items())
-    return f" (others of the query: {numbers})" if numbers else ""
+    return f" (the other responses to those queries fell to {numbers})" if numbers else ""
 
 
 def _print_folders(store: Store, steps: list[Step]) -> None:
@@ -243,6 +243,8 @@ def _next_commands(store: Store, last: Manifest, options: list[str]) -> list[str
             flags.append((f"--{last.name}", last.ref))  # as it is: its settings need not be repeated
         if last.name in child.parents and store.has(f"{child.name}@{last.version}"):
             flags = [pair for pair in flags if pair != ("--from", last.ref)] + [("--from", last.ref)]
+        if last.is_import and "checks" in child.flags and _has_rows_of(child, last):
+            flags.append(("--checks", "chat"))  # without a rule it would be a copy
         flags = _needed(store, child, flags)
         verbs.insert(0, shlex.join(["build", child.name, *chain.from_iterable(flags)]))
     code = f"import datasets; print(datasets.load_dataset({str(store.path(last.ref))!r}))"
@@ -258,8 +260,9 @@ def _needed(store: Store, child: Builder, flags: list[tuple[str, str]]) -> list[
     values = dict(flags)
     version = values["--version"]
     while store.has(f"{child.name}@{version}"):
-        major, minor, _ = version.split(".", 2)
-        version = f"{major}.{int(minor) + 1}.0"
+        major, minor, patch = version.split(".", 2)
+        _, hyphen, suffix = patch.partition("-")
+        version = f"{major}.{int(minor) + 1}.0{hyphen}{suffix}"
     asks_no_model = not child.uses_engine and values.get("--engine") != "fake"
     unused = ("--engine", "--base-url", "--ray-address") if asks_no_model else ()
     return [(flag, version if flag == "--version" else value) for flag, value in flags if flag not in unused]
@@ -269,4 +272,9 @@ def _goes_on(builder: str, dataset: Manifest) -> bool:
     """Whether a builder makes something new of a dataset, or fewer rows of an import."""
     loaded = registry.load("builders", builder)
     reads = dataset.name in loaded.parents or dataset.name in loaded.optional
-    return reads and (dataset.is_import or loaded.tables["default"].key != dataset.tables["default"].key)
+    return reads and (dataset.is_import or not _has_rows_of(loaded, dataset))
+
+
+def _has_rows_of(builder: Builder, dataset: Manifest) -> bool:
+    """Whether a row of what a builder makes is a row of the dataset."""
+    return builder.tables["default"].key == dataset.tables["default"].key

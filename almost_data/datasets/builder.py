@@ -151,6 +151,8 @@ class Builder:
     """`(config, parents, generator, progress)`, by keyword a scorer for each reward model, and `folder`."""
     parents: tuple[str, ...] = ()
     """Names of the datasets that it reads."""
+    builds_parents: bool = True
+    """Whether a parent that does not exist is built; if not, `run.from` has to name one."""
     optional: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
     """Datasets that it also reads where they are named in `run.from`, or where its config needs them."""
     uses_engine: bool = True

@@ -53,6 +53,7 @@ class Filter:
             dropped={self.name: lost} if lost and not is_failure else {},
             failed=lost if is_failure else 0,
             by_pair=dict(by_pair),
+            undecided=min(kept, getattr(self.drop, "undecided", 0)),
         )
 
 

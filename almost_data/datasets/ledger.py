@@ -36,6 +36,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"n_
     failed: int = 0
     by_pair: dict[str, Count] = {}
     """`chosen > rejected` -> the same account for that responder pair, where it applies."""
+    undecided: int = 0
+    """Kept rows for which a user's expression was null."""
 
     @property
     def heading(self) -> str:
@@ -52,6 +54,16 @@ def rules(ledger: Iterable[Entry]) -> dict[str, str]:
     """Reason -> the sentence of the filter that drops rows for it."""
     sentences = {reason: entry.description for entry in ledger for reason in entry.dropped}
     return {"failed": "The request failed."} | sentences
+
+
+def undecided_notes(ledger: Iterable[Entry]) -> list[str]:
+    """A sentence for each filter that was null for some rows, and kept these."""
+    return [
+        f"{entry.filter} could not be decided for {entry.undecided:,} of {entry.n_in:,} "
+        f"{plural(entry.unit)}, which were kept: a column that it reads is null there."
+        for entry in ledger
+        if entry.undecided
+    ]
 
 
 def check_ledger(ledger: list[Entry]) -> None:

@@ -53,7 +53,7 @@ class UserFilter(Config, frozen=True, kw_only=True):
     unit: str | None = None
     """What it judges, such as `response` or `pair`; by default the builder's first unit."""
     drop: str | None = None
-    """Polars SQL, true where a row is dropped; null keeps the row."""
+    """Polars SQL, true where a row is dropped; null keeps the row, and a note counts such rows."""
     python: FilePath | None = None
     """`FILE.py:FUNCTION`, true where a row is dropped."""
 
@@ -87,6 +87,22 @@ def of_unit(filters: Sequence[Filter], unit: str) -> list[Filter]:
 Drop = Callable[[pl.DataFrame], pl.Series]
 
 
+class _Expression:
+    """A user's expression as a function of rows; `undecided` counts those for which it was null."""
+
+    def __init__(self, expression: pl.Expr, error: Callable[[str], InputError], sql: str) -> None:
+        self.expression, self.error, self.sql = expression, error, sql
+        self.undecided = 0
+
+    def __call__(self, rows: pl.DataFrame) -> pl.Series:
+        try:
+            verdict = rows.select(drop=self.expression)["drop"]
+        except pl.exceptions.PolarsError as error:
+            raise self.error(f"{self.sql!r} fails on some rows ({_why(error)})") from None
+        self.undecided += verdict.null_count()
+        return verdict
+
+
 class _Loader:
     """One user's filter, checked against the hooks of its builder."""
 
@@ -114,12 +130,6 @@ class _Loader:
     def _expression(self, sql: str) -> tuple[Drop, set[str]]:
         """The user's expression as a function of rows, and the columns that it reads."""
 
-        def decide(rows: pl.DataFrame) -> pl.Series:
-            try:
-                return rows.select(drop=expression)["drop"]
-            except pl.exceptions.PolarsError as error:
-                raise self._error(f"{sql!r} fails on some rows ({_why(error)})") from None
-
         try:
             expression = pl.sql_expr(sql)
             names = expression.meta.root_names()
@@ -135,7 +145,7 @@ class _Loader:
             raise self._error(f"{sql!r} is no Polars SQL expression ({_why(error)})") from None
         if verdict.dtype != pl.Boolean:
             raise self._error(f"{sql!r} gives {verdict.dtype}, not true or false")
-        return decide, set(names)
+        return _Expression(expression, self._error, sql), set(names)
 
     def _function(self, source: bytes, path: Path, name: str) -> tuple[Drop, set[str]]:
         """The user's function as one of rows, and the columns that it reads."""

@@ -51,7 +51,8 @@ class Share:
 class Agreement:
     """The judge's verdicts on comparisons. Its ties are in no share."""
 
-    ties: int
+    ties: int | None
+    """None for preferences, whose ties name no texts, and where no two contradict each other."""
     plain: Share
     balanced: Share
     """Over pairs of unequal length."""
@@ -77,8 +78,9 @@ def agreement(comparisons: pl.LazyFrame, verdicts: Verdicts) -> Agreement:
     judged = compared.join(gaps.lazy(), on=keys).select("query_id", "length_gap", "gap").collect()
     decided = judged.filter(pl.col("gap") != 0)
     unequal = decided.filter(pl.col("length_gap") != 0)
+    ties = len(judged) - len(decided)
     return Agreement(
-        ties=len(judged) - len(decided),
+        ties=ties if ties or verdicts.answers_by == "responder" else None,
         plain=_share(decided),
         balanced=_share(unequal, (unequal["length_gap"] > 0, unequal["length_gap"] < 0)),
         near=_share(decided.filter(pl.col("length_gap").abs() <= NEAR)),

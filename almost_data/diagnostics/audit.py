@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from ..datasets.filters import Filter, with_reason
+from ..datasets.tables import last_turn
 from . import shortcuts
 from .contamination import search
 from .overlap import near_twins
@@ -94,7 +95,9 @@ def comparison_facts(part: pl.DataFrame, checks: Mapping[str, Filter]) -> pl.Dat
 
     `checks` are response checks by the name of their measure.
     """
-    replies = part.select("prompt", response="chosen", finish_reason=pl.lit(None, pl.String))
+    no_word = pl.lit(None, pl.String)  # of how a reply ended
+    replies = part.select(last_turn("messages"), context="prompt", response="chosen", finish_reason=no_word)
+    replies = replies.rename({"messages": "prompt"})
     flags = {name: with_reason(replies, [check])["reason"].is_not_null() for name, check in checks.items()}
     chosen, rejected = (part[side].str.len_chars().cast(pl.Int64) for side in ("chosen", "rejected"))
     return part.select("place", "query_id", "turns", "has_system").with_columns(
@@ -226,7 +229,7 @@ def _only_numbers(texts: pl.Series) -> dict[str, Any]:
     """Prompts that are an earlier one with other numbers."""
     distinct = texts.str.replace_all(r"\d+", "0").n_unique()
     row = _share("only_numbers", len(texts) - distinct, len(texts), "prompts")
-    return row | {"value": f"{row['value']}; the other {distinct:,} differ in words"}
+    return row | {"value": f"{row['value']}; without them {distinct:,} are left"} if row["number"] else row
 
 
 def _mean(values: pl.Series) -> float:

@@ -16,8 +16,14 @@ class Rule:
 ANY, BELOW_CHANCE = 1e-12, -9.0
 """Lower bounds of any positive number, and of an accuracy that ends below its baseline."""
 
+DROP_COPIES = "Imports drop them; build filtered --dedup-pairs drops near copies."
+DROP_CONTRADICTIONS = "No rule drops them: delete one row of each two, or both."
+DROP_PROMPTS = "After an import, build filtered --dedup-prompts keeps one of each."
+TOO_FEW = "These are too few comparisons to say: the interval holds 50%."
+
 RULES = {
-    # Share of the comparisons whose longer response is the chosen one; equal lengths count half.
+    # Share of the comparisons whose longer response is the chosen one; equal lengths count half. Where its
+    # interval holds 50%, the level is fine.
     "always_longer": Rule(
         "always picking the longer response is right",
         (0.70, "worry", "Length gives most of the label away: a model may learn length alone."),
@@ -80,7 +86,7 @@ RULES = {
     ),
     "empty_sides": Rule(
         "rows with an empty side",
-        (ANY, "worry", "These teach only that text beats no text: remove them."),
+        (ANY, "worry", "These teach only that text beats no text. Imports drop them."),
         (0.0, "fine", "No comparison has one."),
     ),
     # Mean number.
@@ -92,9 +98,9 @@ RULES = {
     ),
     # Shares of what was read, for audits of anybody's data.
     "left_out": Rule(
-        "rows that hold no comparison, without ties",
-        (0.05, "worry", "Many rows cannot be used: the lines of left_out and equal_sides say why."),
-        (ANY, "watch", "Some rows cannot be used: the lines of left_out and equal_sides say why."),
+        "rows that hold no comparison (ties are not counted)",
+        (0.05, "worry", "Many rows cannot be used: left_out.REASON and equal_sides say why."),
+        (ANY, "watch", "Some rows cannot be used: left_out.REASON and equal_sides say why."),
         (0.0, "fine", "Every row was read."),
     ),
     "ties": Rule(
@@ -102,14 +108,14 @@ RULES = {
     ),
     "duplicates": Rule(
         "comparisons that repeat an earlier one",
-        (0.01, "worry", "Copies count twice in training, or are in both splits: --dedup-pairs drops them."),
-        (ANY, "watch", "A few copies: --dedup-pairs drops them."),
+        (0.01, "worry", f"Copies count twice in training, or are in both splits. {DROP_COPIES}"),
+        (ANY, "watch", f"A few copies. {DROP_COPIES}"),
         (0.0, "fine", "No comparison repeats another."),
     ),
     "contradictions": Rule(
         "comparisons whose sides are chosen the other way round elsewhere",
-        (0.01, "worry", "The labels contradict each other: a model can be right about one of them only."),
-        (ANY, "watch", "A few labels contradict each other."),
+        (0.01, "worry", f"A model can be right about one of two such labels only. {DROP_CONTRADICTIONS}"),
+        (ANY, "watch", f"A few labels contradict each other. {DROP_CONTRADICTIONS}"),
         (0.0, "fine", "No two labels contradict each other."),
     ),
     **{
@@ -135,8 +141,8 @@ RULES = {
     ),
     "near_copies": Rule(
         "prompts that nearly repeat another one",
-        (0.10, "worry", "Many prompts could go: --dedup-prompts keeps one of each."),
-        (0.01, "watch", "Some prompts could go: --dedup-prompts keeps one of each."),
+        (0.10, "worry", f"Many prompts could go. {DROP_PROMPTS}"),
+        (0.01, "watch", f"Some prompts could go. {DROP_PROMPTS}"),
         (0.0, "fine", "Hardly any prompt could go."),
     ),
     # Share of the prompts. In tasks of arithmetic the numbers are what matters, so a few are no worry.
@@ -185,7 +191,7 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
     gaps = f"{gap['q50']:+,.0f} ({gap['q05']:+,.0f} to {gap['q95']:+,.0f}), {relative_gap:+.0%}"
     longer = result["always_longer"]
     rows = [
-        finding("always_longer", _with_interval(longer, *result["always_longer_interval"]), longer),
+        _always_longer(longer, *result["always_longer_interval"]),
         finding("length_gap", gaps, relative_gap),
         *_surface(result["probe"], max(longer, 1 - longer)),
     ]
@@ -212,6 +218,14 @@ def finding(name: str, text: str, number: float, level_number: float | None = No
     """
     facts = {"name": name, "measure": RULES[name].measure, "value": text, "number": number}
     return facts | verdict(name, number if level_number is None else level_number)
+
+
+def _always_longer(share: float, low: float, high: float) -> dict[str, Any]:
+    """The row of a share; there is no alarm where chance may have made it, as its interval holds 50%."""
+    row = finding("always_longer", _with_interval(share, low, high), share)
+    if row["level"] != "fine" and low <= 0.5 <= high:
+        row |= {"level": "fine", "sentence": TOO_FEW}
+    return row
 
 
 def _surface(probe: dict[str, Any], baseline: float) -> list[dict[str, Any]]:

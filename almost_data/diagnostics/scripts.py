@@ -10,4 +10,23 @@ SCRIPTS = {
     "Thai": r"\p{Thai}",
     "Greek": r"\p{Greek}",
     "Hebrew": r"\p{Hebrew}",
+    **{
+        name: rf"\p{{{name}}}"
+        for name in (
+            *(
+                "Bengali",
+                "Tamil",
+                "Telugu",
+                "Kannada",
+                "Malayalam",
+                "Gujarati",
+                "Gurmukhi",
+                "Sinhala",
+                "Georgian",
+            ),
+            *("Armenian", "Ethiopic", "Myanmar", "Khmer", "Lao", "Tibetan", "Mongolian"),
+        )
+    },
 }
+FINAL_MARKS = [".", "!", "。", "！", "．", "।", "۔", "።", "။", "។", "։"]
+"""What a sentence ends in, other than a question."""

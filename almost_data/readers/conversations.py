@@ -4,7 +4,9 @@ Nothing is guessed: text is a turn only where its layout says so, and a value th
 refused with a reason (`Unusable`), by which its row is kept among the rejected ones.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 import msgspec
@@ -21,16 +23,46 @@ TOOL_ROLES = {
 PAIRS = (("input", "output"), ("human", "assistant"))
 """Keys of a user's turn and the reply to it, where one object holds both, as in Capybara and MOSS."""
 _PAIR_ROLES = ("user", "assistant")
-TOOL_CALLS = ("tool_calls", "function_call", "function_calls")
+TOOL_CALLS = frozenset(("tool_calls", "function_call", "function_calls", "tools", "functions"))
+"""Keys of a turn, or of a request, that calls tools or declares them."""
+IMAGE_IDS = {"image_id", "imageId", "img_id"}
 IMAGES = {
     *("image", "images", "image_path", "img_path", "image_url"),
+    *(*IMAGE_IDS, "image_file", "image_name", "img", "picture"),
     *("video", "videos", "video_path", "audio", "audios", "audio_path"),
 }
 """Columns of what is no text, and belongs to the prompt."""
 NULLS = ("nan", "NaN", "None", "null", "NULL", "<NA>", "#N/A")
-"""What tables of text have for a null: such a text alone is no prompt and no reply."""
+"""What tables of text have for a null: such a text alone is no prompt, no reply and no part of a prompt."""
+_EMPTY: Sequence[Any] = ("", [], *NULLS)
+_INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
+"""Signs without a width: a text of them and of blanks is empty."""
+_IMAGE = "<image>"
+"""Stands for an image at the beginning or the end of a turn, as in LLaVA's data."""
+_MEDIA_PATH = re.compile(
+    r"[^\s\"<>]*/[^\s\"<>/]+\.(?:png|jpe?g|webp|gif|bmp|mp4|webm|wav|mp3)", re.IGNORECASE
+)
+"""A text that is the path or the address of an image, a video or sound."""
 TURN_KEYS = frozenset(("role", "from", "messages"))
 """What an object that is a turn, or that holds turns, has."""
+
+
+def is_null(value: Any) -> bool:
+    """Whether a cell is null: also as an empty text or list, as NaN, or as what tables write for a null.
+
+    >>> is_null(float("nan")), is_null("None"), is_null(0)
+    (True, True, False)
+    """
+    return value is None or value in _EMPTY or is_nan(value)
+
+
+def is_nan(value: Any) -> bool:
+    return isinstance(value, float) and isnan(value)
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has nothing that is seen."""
+    return not text.strip().strip(_INVISIBLE).strip()
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -60,11 +92,13 @@ def read_turns(value: Any) -> Messages | None:
     if not isinstance(value, Sequence) or isinstance(value, bytes):
         raise Unusable("not_text", f"{type(value).__name__} where text or a list of turns is needed")
     try:
-        return tuple(_message(turn) for turn in value)
+        turns = tuple(_message(turn) for turn in value)
+        is_empty_system = turns and turns[0]["role"] == "system" and is_blank(turns[0]["content"])
+        return turns[1:] if is_empty_system else turns
     except Unusable:
-        if (turns := _turns_of_pairs(value)) is None:
+        if (turns_of_pairs := _turns_of_pairs(value)) is None:
             raise
-        return turns
+        return turns_of_pairs
 
 
 def _turns_of_pairs(value: Sequence[Any]) -> Messages | None:
@@ -80,7 +114,7 @@ def _turns_of_pairs(value: Sequence[Any]) -> Messages | None:
 
 def _request_turns(request: dict[str, Any]) -> Messages:
     """The turns of a request as servers take it: `messages`, and Anthropic's `system`."""
-    if any(request.get(name) for name in ("tools", "functions")):
+    if _has_tools(request):
         raise Unusable("tool_turn", "tools beside the messages")
     turns = read_turns(request["messages"])
     if turns is None:
@@ -94,7 +128,7 @@ def read_prompt(value: Any, system: Any = None, history: Any = None) -> Messages
     `history` is a list of pairs of a user's text and the reply, or of turns, also as JSON text. Raises
     Unusable.
     """
-    if value is None or value in ("", [], "[]", *NULLS):
+    if value == "[]" or is_null(value):
         raise Unusable("no_prompt")
     turns = read_turns(value)
     if turns is None:
@@ -105,7 +139,7 @@ def read_prompt(value: Any, system: Any = None, history: Any = None) -> Messages
         head, earlier = (1 if turns[:1] and turns[0]["role"] == "system" else 0), _history(history)
         if stripped(turns[head:][: len(earlier)]) != stripped(earlier):  # else the prompt has them itself
             turns = (*turns[:head], *earlier, *turns[head:])
-    if system and (system_turn := _system_turn(system)) not in turns:
+    if system and not is_null(system) and (system_turn := _system_turn(system)) not in turns:
         if turns[:1] and turns[0]["role"] == "system":
             raise Unusable("prompts_differ", "the column of the system text and the system turn differ")
         turns = (system_turn, *turns)
@@ -123,7 +157,9 @@ def _system_turn(system: Any) -> Message:
 
 def check_images(row: Mapping[str, Any]) -> None:
     """Raise Unusable for a row, a turn or a part with an image, which its text may need."""
-    if not IMAGES.isdisjoint(row) and any(row.get(name) for name in IMAGES):
+    if IMAGES.isdisjoint(row):
+        return
+    if any(row.get(name) or (name in IMAGE_IDS and row.get(name) == 0) for name in IMAGES):
         raise Unusable("image")
 
 
@@ -140,6 +176,11 @@ def _history(history: Any) -> Messages:
         return turns
     if not all(map(_is_pair, items)):
         raise Unusable("unreadable_history")
+    if all(item[0].lower() in ROLES for item in items):  # and no user's text is a role alone
+        turns = tuple({"role": ROLES[role.lower()], "content": text} for role, text in items)
+        if [turn["role"] for turn in turns[-2:]] != ["user", "assistant"]:
+            raise Unusable("unreadable_history")
+        return turns
     pairs = (zip(_PAIR_ROLES, item, strict=True) for item in items)
     return tuple({"role": role, "content": text} for pair in pairs for role, text in pair)
 
@@ -158,12 +199,22 @@ def _check_system(turns: Messages) -> None:
 def check_prompt(turns: Messages) -> Messages:
     """The turns, if they are a prompt. Raises Unusable."""
     is_of_user = bool(turns) and turns[-1]["role"] == "user"
-    if not is_of_user and any(turn["content"].strip() for turn in turns):
+    if not is_of_user and not all(is_blank(turn["content"]) for turn in turns):
         raise Unusable("no_user_turn_last")
-    if not is_of_user or not turns[-1]["content"].strip():
+    if not is_of_user or is_blank(turns[-1]["content"]):
         raise Unusable("no_prompt")
     _check_system(turns)
+    if any(_needs_image(turn["content"]) for turn in turns):
+        raise Unusable("image", f"a turn has {_IMAGE} in place of an image")
     return turns
+
+
+def _needs_image(text: str) -> bool:
+    """Whether a text begins or ends with the place of an image, and neither is XML nor speaks of the tag."""
+    if _IMAGE not in text or "</image>" in text:
+        return False
+    is_at_head = text.lstrip().startswith(_IMAGE) and not text.lstrip().startswith(f"{_IMAGE} ")
+    return is_at_head or text.rstrip().endswith(f"\n{_IMAGE}")
 
 
 def read_reply(value: Any, prompt: Messages | None) -> Conversation:
@@ -171,22 +222,22 @@ def read_reply(value: Any, prompt: Messages | None) -> Conversation:
 
     A whole conversation must begin with the prompt; a system turn before it is kept. Raises Unusable.
     """
-    if value is None or value in ("", [], *NULLS):
+    if is_null(value):
         raise Unusable("no_reply")
     turns = read_turns(value)
     if turns is None:
         if prompt is None:
             raise Unusable("no_prompt")
-        if not value.strip():
+        if is_blank(value):
             raise Unusable("no_reply")
-        return Conversation(prompt, check_reply(value))
+        return Conversation(prompt, _check_media(check_reply(value)))
     if not turns or turns[-1]["role"] != "assistant":
         raise Unusable("not_one_reply")
     _check_system(turns)
     *head, reply = turns
     if head and head[-1]["role"] == "assistant":
         raise Unusable("not_one_reply")
-    if not reply["content"].strip():
+    if is_blank(reply["content"]):
         raise Unusable("no_reply")
     if not head:
         if prompt is None:
@@ -195,6 +246,13 @@ def read_reply(value: Any, prompt: Messages | None) -> Conversation:
     if prompt is None:
         return Conversation(check_prompt(tuple(head)), reply["content"])
     return Conversation(_longer(prompt, tuple(head)), reply["content"])
+
+
+def _check_media(reply: str) -> str:
+    """The reply, unless it is the path of an image, a video or sound. Raises Unusable."""
+    if len(reply) < 300 and _MEDIA_PATH.fullmatch(reply.strip()):
+        raise Unusable("image", "a reply is the path of an image, a video or sound")
+    return reply
 
 
 def _longer(prompt: Messages, head: Messages) -> Messages:
@@ -235,13 +293,18 @@ def _message(turn: Any) -> Message:
     role = role.lower() if isinstance(role, str) else ""
     if len(turn) > 2:  # most turns have a role and a text only
         check_images(turn)
-    if role in TOOL_ROLES or any(turn.get(name) for name in TOOL_CALLS):
+    if role in TOOL_ROLES or _has_tools(turn):
         raise Unusable("tool_turn")
     if role not in ROLES:
         if (value := first_value(turn, "role", "from")) is not None:
             raise Unusable("unknown_role", f"a turn has the role {value!r:.40}")
         raise Unusable("unknown_role", f"no role in {', '.join(map(str, turn)) or 'nothing'}")
     return {"role": ROLES[role], "content": _text(_sole_value(turn, "not_text", "content", "value", "text"))}
+
+
+def _has_tools(turn: dict[str, Any]) -> bool:
+    values = () if TOOL_CALLS.isdisjoint(turn) else map(turn.get, TOOL_CALLS)
+    return any(value and value not in ("[]", "{}", *NULLS) for value in values)
 
 
 def _sole_value(turn: dict[str, Any], reason: str, *names: str) -> Any:

@@ -5,20 +5,23 @@ Where no layout fits, or more than one, the source is refused and its columns ar
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from string import digits
 from typing import Any
 
 from ..errors import InputError
 from .dialogue_text import is_hh, is_whole_hh
-from .elsewhere import check_elsewhere
+from .elsewhere import check_elsewhere, check_turns
 from .files import SAMPLE, listed
 from .formats import Row
 from .layout import (
+    ADDITION,
     BEFORE,
     PROMPT_COLUMNS,
     SIDES,
     Cells,
     Layout,
+    anything,
     check_repeats,
     has_value,
     mapping,
@@ -32,7 +35,8 @@ from .layout import (
     written_list,
 )
 from .layouts import LAYOUTS
-from .queries import CONVERSATIONS
+from .parts import part_columns
+from .queries import CONVERSATIONS, NAMED
 
 ORIGINS = ("source", "dataset", "subset")
 """Columns that say where a row comes from."""
@@ -40,16 +44,25 @@ MODEL_COLUMNS = ("model_a", "model_b", "model_1", "model_2")
 """Columns that name the models of two replies."""
 REPLIES = ("responses", "completions", "generations", "candidates", "answers", "outputs")
 """Columns that hold several replies to a prompt."""
-JUDGED = (*SIDES, "prefer", "winner", "better", "comparison", "rank", "verdict")
+JUDGED = (*SIDES, "prefer", "matching", "winner", "better", "comparison", "rank", "verdict")
 """Words in the names of columns that say which reply is better."""
-PLACES = {*digits, *"abcd"}
+PLACES = {*digits, *"abcd", "first", "second", "left", "right"}
 """What stands for one of several replies, or ends the name of its column."""
+_PLACE = re.compile(rf"(?:[^\W\d_]+[_-])?(?:{'|'.join(sorted(PLACES))})|[^\W\d_]+\d|\[\[[a-d]\]\]")
+"""A place, also behind the kind of what stands there, as `Assistant A`."""
+_REPLY_WORD = re.compile(r"[ _-](?:output|response|answer|reply|completion|text|generation)\Z")
+"""The end of the name of a column that begins with the name of a model."""
 _LAST_WORD = re.compile(r"[^\W\d_]+|\d+|.")
 """The parts of a name, of which the last may number its column."""
 FIX = (
     "name the columns of the prompt, the better and the worse reply: import.columns "
     "prompt=NAME,chosen=NAME,rejected=NAME, or write rows with these columns"
 )
+VERDICTS = (
+    "rename the columns of two replies and of the verdict to prompt, response_a, response_b and winner, "
+    "which says model_a, model_b or tie"
+)
+"""How to write two replies with a verdict, which have many names."""
 LABELS = {-1, 0, 1, 2}
 """Numbers by which files label two sides; any other is a mistake of its row alone."""
 
@@ -60,6 +73,9 @@ def choose(named: Layout | None, rows: Sequence[Cells], source: str, columns: Se
         return detect(rows, source, columns)
     if absent := named.columns.keys() - set(columns):
         raise InputError(f"{source}: no column {min(absent)!r}; it has: {', '.join(columns)}")
+    _check_references(named, rows, source, columns)
+    if "instruction" in named.columns and ADDITION in columns:  # read after it, as in every layout
+        return replace(named, columns={**named.columns, ADDITION: anything})
     return named
 
 
@@ -69,8 +85,11 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
     `columns` are all of the source's, also those that are not read.
     """
     if column := _column_of(rows, (*PROMPT_COLUMNS, *SIDES), python_list):
-        fix = "write JSONL or Parquet, or name the columns in import.columns to read them as text"
+        fix = "write JSONL, Parquet or JSON cells (json.dumps), or name the columns in import.columns"
         raise InputError(f"{source}: {column} holds lists as Python prints them: {fix}")
+    if prompt := next((name for name in NAMED if any(has_value(row.get(name)) for row in rows)), None):
+        fix = f"read each as it is by import.columns prompt={prompt},chosen=NAME,rejected=NAME"
+        check_turns(rows, prompt, source, fix)
     fitting = [layout for layout in LAYOUTS if layout.fits(rows)]
     tests = [item for layout in fitting for item in layout.columns.items()]
     are_texts = [name for name, test in tests if test is not text_lists]
@@ -89,28 +108,41 @@ def detect(rows: Sequence[Cells], source: str, columns: Sequence[str]) -> Layout
         raise InputError(f"{source}: its columns ({names}) fit {described}: {FIX}")
     check_elsewhere(columns, source)
     reason = _near_miss(rows) or _unjudged(rows, columns)
-    raise InputError(f"{source}: no layout of preferences has its columns ({names}){reason}: {FIX}")
+    raise InputError(f"{source}: no layout of preferences has its columns ({names}){reason}: {_fix(columns)}")
+
+
+def _fix(columns: Sequence[str]) -> str:
+    """What to do with a file of no layout, which may have two replies and a verdict."""
+    last_words = {_LAST_WORD.findall(name.lower())[-1] for name in columns if name}
+    is_judged = any(word in name.lower() for name in columns for word in JUDGED)
+    may_have_verdict = is_judged or len(last_words & PLACES) > 1
+    return f"{FIX}, or {VERDICTS}" if may_have_verdict and not {*SIDES} & {*columns} else FIX
 
 
 def _check_references(layout: Layout, rows: Sequence[Cells], source: str, columns: Sequence[str]) -> None:
     """Raise InputError where most of `chosen` stand for replies in other columns, and are no replies.
 
-    They name a column or its last word, a model, or the place, key or id of one of several replies.
+    They name a column, its first words or its last, a model, or the place, key or id of one of several
+    replies.
     """
-    if "chosen" not in layout.columns:
+    if (chosen := layout.chosen) not in layout.columns:
         return
-    others = [name.lower().replace(" ", "_") for name in columns if name not in SIDES]
+    others = [name.lower().replace(" ", "_") for name in columns if name not in (*SIDES, chosen)]
     names = {*others, *(_LAST_WORD.findall(name)[-1] for name in others if name)}
-    if len(names & PLACES) > 1:
-        names |= PLACES
+    names |= {name[: match.start()] for name in others if (match := _REPLY_WORD.search(name))}
+    has_places = len(names & PLACES) > 1
     if not names.isdisjoint(REPLIES):
         names |= {*digits}
-    values = [(row, row["chosen"].strip()) for row in rows if isinstance(row.get("chosen"), str)]
+    values = [(row, row[chosen].strip()) for row in rows if isinstance(row.get(chosen), str)]
     words = [(row, value, value.lower().replace(" ", "_")) for row, value in values]
-    are_names = [word in names or value in _referents(row) for row, value, word in words]
-    if 2 * sum(are_names) > len(values):
-        problem = "chosen names a column, a model or one of several replies, and is no reply"
-        raise InputError(f"{source}: {problem}: write rows with prompt, and the texts as chosen and rejected")
+    are_names = [
+        word in names or (has_places and _PLACE.fullmatch(word)) or value in _referents(row)
+        for row, value, word in words
+    ]
+    if 2 * sum(map(bool, are_names)) > len(values):
+        problem = f"{chosen} names a column, a model or one of several replies, and is no reply"
+        fix = "write rows with prompt, and the texts as chosen and rejected"
+        raise InputError(f"{source}: {problem}: {fix}, or {VERDICTS}")
 
 
 def _referents(row: Cells) -> list[Any]:
@@ -173,7 +205,8 @@ def _column_of(rows: Sequence[Cells], names: Iterable[str], is_list: Callable[[s
     for name in names:
         values = [row[name] for row in rows if has_value(row.get(name))]
         is_text = [isinstance(value, str) and is_list(value) for value in values]
-        if 2 * sum(is_text) > len(values) and not any(map(turns, values)):
+        is_of_turns = is_list is not python_list and any(map(turns, values))
+        if 2 * sum(is_text) > len(values) and not is_of_turns:
             return name
     return None
 
@@ -181,7 +214,8 @@ def _column_of(rows: Sequence[Cells], names: Iterable[str], is_list: Callable[[s
 def _near_miss(rows: Sequence[Cells]) -> str:
     """Why columns with usual names are in no layout, as far as it can be told."""
     names = {name for row in rows for name, value in row.items() if has_value(value)}
-    prompts = [name for name in PROMPT_COLUMNS if name in names]
+    may_hold_it = dict.fromkeys((*PROMPT_COLUMNS, *part_columns(tuple(sorted(names)))))
+    prompts = [name for name in may_hold_it if name in names]
     if empty := {name for row in rows for name in row} & set(SIDES) - names:
         return f"; {min(empty)} has no value"
     if set(SIDES) <= names and len(prompts) > 1:

@@ -85,7 +85,7 @@ def read_hh(text: Any) -> Messages:
 
     The line ending before the first `Assistant:` is the one that parts turns: where that is a blank line, a
     line within a turn that begins with `Human:` is text. Raises Unusable, also where `Assistant:` only stands
-    within a line.
+    within a line, and where turns are parted in two ways.
 
     >>> [turn["content"] for turn in read_hh("Human: Why?\\nAssistant: Because.")]
     ['Why?', 'Because.']
@@ -104,6 +104,8 @@ def read_hh(text: Any) -> Messages:
     turns = [(_ROLES[name], content.strip()) for name, content in pairs]
     if turns[-1] == ("assistant", ""):
         turns.pop()
+    if any(has_hh_turn(content) for _, content in turns):  # parted by another line ending than the first
+        raise Unusable("template_text")
     return tuple({"role": role, "content": content} for role, content in turns)
 
 
@@ -131,8 +133,10 @@ def is_whole_hh(value: Any) -> bool:
 
 
 def has_hh_turn(text: str) -> bool:
-    """Whether a paragraph of a text begins as a turn of HH-RLHF."""
-    return any(role in text for role in _HH_ROLES) and _HH_PARAGRAPH.search(text) is not None
+    """Whether a paragraph of a text begins as a turn of HH-RLHF, or a line as each of its two turns."""
+    if not any(role in text for role in _HH_ROLES):
+        return False
+    return _HH_PARAGRAPH.search(text) is not None or all(line.search(text) for line in _HH_LINES)
 
 
 def check_text(text: str) -> str:
@@ -164,9 +168,7 @@ def _is_transcript(text: str) -> bool:
     instruction = _INSTRUCTION_HEAD.search(text)
     if instruction and _RESPONSE_HEAD.search(text, instruction.end() - 1):
         return True
-    if not any(role in text for role in _HH_ROLES):
-        return False
-    return has_hh_turn(text) or all(line.search(text) for line in _HH_LINES)
+    return has_hh_turn(text)
 
 
 def _begins_as_transcript(text: str) -> bool:

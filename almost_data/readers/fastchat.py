@@ -2,7 +2,7 @@
 
 `question.jsonl` has `text`, or `turns`. `model_answer/` or `answer/` has a file a model: `text`, or the turns
 of `choices`. `model_judgment/` has `g1_winner` and `g2_winner`, one an order of `model_1` and `model_2`; the
-older `review/` has the two scores of one order.
+older `review/` has the two scores of one order. Arena-Hard 2 has `uid`, `prompt`, `model` and `messages`.
 Of questions with several turns the first is read: later ones follow on another reply in each model.
 """
 
@@ -12,9 +12,10 @@ from typing import Any
 
 from ..errors import InputError
 from . import formats
+from .conversations import first_value
 from .formats import Row
 from .layout import number_of
-from .reasons import ORDERS_DISAGREE, Unusable
+from .reasons import ORDERS_DISAGREE
 
 QUESTIONS = "question.jsonl"
 ANSWERS = ("model_answer", "answer")
@@ -31,13 +32,13 @@ def response_rows(source: str) -> Iterator[Row]:
     """A row for each answer to the first turn of a question: prompt, responder, response."""
     questions = _questions(source)
     for place, row in _rows(source, *ANSWERS):
-        if (name := str(row.get("question_id"))) not in questions:
+        if (name := _id(row)) not in questions:
             raise InputError(f"{place}: no question {name} in {QUESTIONS}")
         yield (
             place,
             {
                 "prompt": questions[name],
-                "responder": row.get("model_id"),
+                "responder": first_value(row, "model_id", "model"),
                 "response": _reply(row),
             },
         )
@@ -48,7 +49,7 @@ def preference_rows(source: str) -> Iterator[Row]:
 
     It is null where a verdict is missing, and `orders_disagree` where the two orders differ.
     """
-    replies = {(row["prompt"], row["responder"]): row["response"] for _, row in response_rows(source)}
+    replies = {(row["prompt"], str(row["responder"])): row["response"] for _, row in response_rows(source)}
     questions = _questions(source)
     yield from _reviews(source, questions)
     for place, row in _rows(source, JUDGMENTS):
@@ -57,8 +58,8 @@ def preference_rows(source: str) -> Iterator[Row]:
         verdicts = (row["g1_winner"], row.get("g2_winner"))
         are_known = all(verdict in ("model_1", "model_2", "tie") for verdict in verdicts)
         disagreement = ORDERS_DISAGREE if are_known else None
-        prompt = questions.get(str(row.get("question_id")))
-        sides = {side: replies.get((prompt, row.get(side))) for side in ("model_1", "model_2")}
+        prompt = questions.get(_id(row))
+        sides = {side: replies.get((prompt, str(row.get(side)))) for side in ("model_1", "model_2")}
         yield (
             place,
             {
@@ -74,13 +75,9 @@ def preference_rows(source: str) -> Iterator[Row]:
 def _reviews(source: str, questions: dict[str, Any]) -> Iterator[Row]:
     """A row for each review, which names its answers by id: a side is null without one to its question."""
     rows = (row for _, row in _rows(source, *ANSWERS))
-    answers = {
-        (str(row.get("question_id")), str(row["answer_id"])): row
-        for row in rows
-        if row.get("answer_id") is not None
-    }
+    answers = {(_id(row), str(row["answer_id"])): row for row in rows if row.get("answer_id") is not None}
     for place, row in _rows(source, REVIEWS):
-        question = str(row.get("question_id"))
+        question = _id(row)
         sides = [answers.get((question, str(row.get(name)))) for name in ("answer1_id", "answer2_id")]
         yield (
             place,
@@ -103,9 +100,13 @@ def _winner(scores: Any) -> str | None:
     return "model_1" if first > second else "model_2"
 
 
-def _questions(source: str) -> dict[str, Any]:
+def _questions(source: str) -> dict[str, str | None]:
     rows = formats.file_rows(Path(source) / QUESTIONS)
-    return {str(row.get("question_id")): _first_turn(row) for _, row in rows}
+    return {_id(row): _first_turn(row) for _, row in rows}
+
+
+def _id(row: dict[str, Any]) -> str:
+    return str(first_value(row, "question_id", "uid"))
 
 
 def _rows(source: str, *folders: str) -> Iterator[Row]:
@@ -114,15 +115,28 @@ def _rows(source: str, *folders: str) -> Iterator[Row]:
             yield from formats.file_rows(file)
 
 
-def _reply(answer: dict[str, Any]) -> Any:
-    """The first turn of an answer, as saved now or then."""
-    return _first_turn((answer.get("choices") or [answer])[0])
+def _reply(answer: dict[str, Any]) -> str | None:
+    """The first turn of an answer, as saved now or then; of Arena-Hard 2 the one that follows the prompt."""
+    messages = answer.get("messages")
+    if isinstance(messages, list):
+        are_turns = len(messages) == 2 and all(isinstance(turn, dict) for turn in messages)
+        content = messages[1].get("content") if are_turns else None
+        return _text(content.get("answer") if isinstance(content, dict) else content)
+    choices = answer.get("choices") or [answer]
+    return _first_turn(choices[0] if isinstance(choices, list) else None)
 
 
-def _first_turn(row: Any) -> Any:
+def _first_turn(row: Any) -> str | None:
+    """A question, or a reply to it; None for what is no text."""
     if not isinstance(row, dict):
-        raise Unusable("not_text")
+        return None
     turns = row.get("turns")
     if not isinstance(turns, list) or not turns:
-        return row.get("text")
-    return turns[0].get("content") if isinstance(turns[0], dict) else turns[0]  # Arena-Hard has objects
+        return _text(first_value(row, "text", "prompt"))
+    return _text(
+        turns[0].get("content") if isinstance(turns[0], dict) else turns[0]
+    )  # Arena-Hard has objects
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -18,6 +18,7 @@ from ..models.hub_token import token_kept
 from . import formats
 from .conversations import IMAGES
 from .formats import COMPRESSIONS, Row, Tick, file_format
+from .parts import is_part
 
 TABLE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 """What holds rows with columns. Every text format may be packed: `.jsonl.gz`, `.csv.zst`."""
@@ -112,7 +113,7 @@ def without_images(columns: Container[str], source: str, fix: str) -> Needs:
         if column in IMAGES:
             problem = "only text is read, no image, video or sound"
             raise InputError(f"{source}: column {column!r}: {problem}: if the texts need none, {fix}")
-        return column in columns
+        return column in columns or is_part(column)
 
     return needs
 

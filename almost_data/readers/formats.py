@@ -113,7 +113,7 @@ def _unpacked(path: Path, raw: IO[bytes]) -> Iterator[IO[bytes]]:
     try:
         yield io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), compression))
     except OSError as error:
-        fix = f"pack it again, or name it without {path.suffix}"
+        fix = f"download or pack it again, or name it without {path.suffix}"
         raise InputError(f"{path}: cannot be unpacked ({error}): {fix}") from None
 
 
@@ -131,6 +131,8 @@ def _lines(path: Path, tick: Tick) -> Iterator[tuple[str, str]]:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise InputError(f"{place}: not UTF-8 text ({error.reason}): save it as UTF-8") from None
+            if text.startswith("\ufeff") and number > 1:
+                raise InputError(f"{place}: a byte order mark, as in files that were joined: delete it")
             if "\0" in text:
                 raise InputError(f"{place}: a NUL character, as UTF-16 text has: save it as UTF-8")
             yield place, text
@@ -262,9 +264,11 @@ def _is_row(path: Path, row: dict[str, Any]) -> bool:
     values = list(row.values())
     is_nested = bool(values) and all(isinstance(value, dict) for value in values)
     if len(values) > 1 and all(isinstance(value, list) for value in values):
-        is_nested_list = any(isinstance(item, list | dict) for value in values for item in value)
-        if not is_nested_list and len({len(value) for value in values}) == 1:
+        has_objects = any(isinstance(item, dict) for value in values for item in value)
+        if not has_objects and len({len(value) for value in values}) == 1:
             raise InputError(f"{path}: a list for each column: write {JSON_FORM}")
+    if isinstance(row.get("columns"), list) and isinstance(row.get("data"), list):
+        raise InputError(f"{path}: columns, and rows as lists in data: write {JSON_FORM}")
     if is_nested and ("0" in row or all("0" in value for value in values)):
         fix = 'write rows: `frame.to_json(path, orient="records", lines=True)`'
         raise InputError(f"{path}: columns or rows by number, as pandas writes them: {fix}")
@@ -294,11 +298,30 @@ def _delimited_rows(marks: str, path: Path, tick: Tick) -> Iterator[Row]:
             return
         if not cells:
             continue
+        if delimiter == "\t" and _are_lines(cells, len(names)):
+            fix = "double it within a quoted cell, or give JSONL"
+            raise InputError(f"{place}: a quote that opens a cell joins lines: {fix}")
+        if cells == names:
+            raise InputError(f"{place}: the header again, as in files that were joined: delete this line")
+        while len(cells) > len(names) and not cells[-1]:  # spreadsheets end rows in empty cells
+            cells.pop()
         if len(cells) != len(names):
             counts = f"{len(cells)} cells under {len(names)} column names"
-            mark = repr(delimiter) if len(cells) > len(names) else "a line break"
-            raise InputError(f"{place}: {counts}: quote cells that hold {mark}")
+            fix = f"quote cells that hold {delimiter!r}"
+            if len(cells) < len(names):
+                fix = "quote cells that hold a line break, or write the cells that are missing"
+            elif len(names) == 1:
+                fix += f", or delete {names[0]!r:.40}, if that is a title above the names of the columns"
+            raise InputError(f"{place}: {counts}: {fix}")
         yield place, dict(zip(names, cells, strict=True))
+
+
+def _are_lines(cells: list[str], size: int) -> bool:
+    """Whether each line of a row with a line break has all cells: a quote is text where cells have none."""
+    if size < 2 or not any("\n" in cell for cell in cells):
+        return False
+    lines = "\t".join(cells).split("\n")
+    return all(line.count("\t") == size - 1 for line in lines)
 
 
 def _next_cells(reader: Any, path: Path) -> list[str] | None:

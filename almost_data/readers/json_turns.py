@@ -9,12 +9,12 @@ from .reasons import Unusable
 
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model"), "assistant"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "chatbot", "model", "ai"), "assistant"),
     **dict.fromkeys(("system", "developer"), "system"),
 }
 """Role as files spell it, in letters of any case -> role of a message."""
-_JSON_START = re.compile(r"\s*(?:\[\s*\{|\{'(?:role|from|content|value)':)")
-"""How a list of turns begins in JSON, or a turn as Python prints it; one object of JSON may be a reply."""
+_JSON_START = re.compile(r"\s*(?:\[\s*\{|\{'\w+':)")
+"""How a list of turns begins in JSON, or an object as Python prints it; one object of JSON may be a reply."""
 _JSON_VALUE = re.compile(r"""\s*["{\[]""")
 _JSON_TURNS = re.compile(r"""\s*\[?\s*\{\s*["'](role|from|content|value)["']\s*:""")
 _TURN_KEYS = [re.compile(rf"""["']({names})["']\s*:""") for names in ("role|from", "content|value|text")]

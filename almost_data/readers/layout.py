@@ -14,30 +14,25 @@ from msgspec.structs import replace
 from ..errors import InputError
 from ..models.chat import Messages
 from .conversations import (
+    NULLS,
     TURN_KEYS,
     Conversation,
     check_images,
     first_value,
+    is_nan,
+    is_null,
     read_prompt,
     read_reply,
     read_turns,
 )
 from .dialogue_text import is_hh
 from .json_turns import decode_list, is_quoted_text, is_written_turn
+from .parts import PARTS, part_columns
 from .reasons import TIE, Unusable
 
 Cells = Mapping[str, Any]
 """A row's values by column."""
 SIDES = ("chosen", "rejected")
-PARTS = (
-    *("context", "passage", "document", "article", "paragraph", "story", "table", "instances"),
-    *("contexts", "passages", "documents", "background", "evidence", "persona", "tools", "premise"),
-    *("dialogue", "chat_history", "conversation_history", "dialogue_history", "chat_template_kwargs"),
-    *("system_message", "system_instruction", "sys_prompt", "instructions", "schema", "inputs"),
-    *("choices", "options", "endings", "initial_reason_steps", "body", "selftext", "knowledge"),
-    *("previous_turns", "previous_messages", "context_messages", "dialog", "dialog_history", "system_role"),
-)
-"""Columns of what may belong to a prompt in another column, or to the beginning of its replies."""
 PROMPT_COLUMNS = (
     *("prompt", "question", "instruction", "query", "input"),
     *("messages", "conversations", "trajectory", *PARTS),
@@ -45,6 +40,8 @@ PROMPT_COLUMNS = (
 """Columns that can hold a prompt: a layout without one is only for files that have none of these."""
 ADDITION = "input"
 """Alpaca's column of what follows its `instruction`."""
+NO_ADDITION = "<noinput>"
+"""What Self-Instruct and Alpaca have in that column where nothing follows."""
 CONVERSATION = "conversation"
 """A column that repeats the turns of whole conversations, or holds those before replies that are text."""
 SYSTEM_COLUMNS = ("system", "system_prompt")
@@ -113,7 +110,7 @@ def turns(value: Any) -> bool:
         return True
 
 
-_PYTHON_LIST = re.compile(r"\s*(?:array\()?\[\s*'|\s*array\(\[")
+_PYTHON_LIST = re.compile(r"\s*(?:array\()?\[\s*\{?'|\s*array\(\[")
 """How a list begins that Python wrote as text, where a table of text was saved."""
 
 
@@ -161,8 +158,8 @@ def flag(value: Any) -> bool:
 
 
 def has_value(value: Any) -> bool:
-    """Whether a cell holds anything: an empty text is what CSV has for null, and `[]` for an empty list."""
-    return value is not None and value not in ("", [], "[]")
+    """Whether a cell holds anything: CSV has an empty text for null, and `[]` for a list; pandas has NaN."""
+    return value is not None and value not in ("", [], "[]") and not is_nan(value)
 
 
 # --- the layout -----------------------------------------------------------------------------------------
@@ -184,11 +181,15 @@ class Layout:
     """Columns that have no value in this layout, besides all others that can hold a prompt."""
     is_named: bool = False
     """Whether the user names its columns: then a row is read whatever other columns, or images, it has."""
+    chosen: str = "chosen"
+    """The column of the better reply, in layouts that have one."""
     read: ReadCells
     example: Cells
     """A row of which "No, a leaf." is preferred to "Yes."."""
     labels: Mapping[str, Callable[[set[float]], bool]] = field(default_factory=dict)
     """Column of numbers that say which side is better -> whether all numbers of a file are such labels."""
+    rule: str = ""
+    """Which replies are compared, where a prompt has several."""
     groups_by: str | None = None
     """Column of the prompt, where the responses of a prompt are rows that follow each other: `read` then gets
     `{"rows": [...]}`."""
@@ -208,14 +209,21 @@ class Layout:
         """The columns that have no value in this layout."""
         if self.is_named:
             return {}.keys()
-        read = {*self.columns, *self.optional, *([ADDITION] if "instruction" in self.columns else [])}
-        return {name: None for name in (*PROMPT_COLUMNS, *self.absent) if name not in read}.keys()
+        columns = (*PROMPT_COLUMNS, *self.absent)
+        return {name: None for name in columns if name not in self._columns_read}.keys()
+
+    @cached_property
+    def _columns_read(self) -> frozenset[str]:
+        addition = [ADDITION] if "instruction" in self.columns else []
+        return frozenset((*self.columns, *self.optional, *addition))
 
     def _extra_column(self, row: Cells) -> str | None:
         """The first foreign column that has a value."""
-        if row.keys().isdisjoint(self.foreign):
+        parts = () if self.is_named else part_columns(tuple(row))
+        if not parts and row.keys().isdisjoint(self.foreign):
             return None
-        return next((name for name in self.foreign if has_value(row.get(name))), None)
+        names = (*self.foreign, *(name for name in parts if name not in self._columns_read))
+        return next((name for name in names if has_value(row.get(name))), None)
 
     def misfit(self, rows: Sequence[Cells]) -> str | None:
         """The first column of which more than half of the values are not what it must hold."""
@@ -237,7 +245,7 @@ class Layout:
 
     @property
     def described(self) -> str:
-        return f"{self.title} ({', '.join(self.columns)})"
+        return f"{self.title} ({', '.join(self.columns)}){self.rule and f': {self.rule}'}"
 
 
 def preference(
@@ -293,6 +301,8 @@ def prompt_cell(row: Cells, column: str) -> Any:
     value, addition = row.get(column), row.get(ADDITION)
     if column != "instruction" or not isinstance(value, str) or not value.strip() or not has_value(addition):
         return value
+    if addition in (NO_ADDITION, *NULLS):
+        return value
     if not isinstance(addition, str):
         raise Unusable("not_text", f"column {ADDITION}: not the text that follows the instruction")
     return f"{value}\n\n{addition}"
@@ -300,7 +310,7 @@ def prompt_cell(row: Cells, column: str) -> Any:
 
 def prompt_of(row: Cells, value: Any) -> Messages:
     """A prompt with what the row has before it: a system text, and the earlier turns of `history`."""
-    system_texts = [row[name] for name in SYSTEM_COLUMNS if row.get(name)]
+    system_texts = [row[name] for name in SYSTEM_COLUMNS if row.get(name) and not is_null(row[name])]
     if len(system_texts) == 2 and system_texts[0] != system_texts[1]:
         raise Unusable("ambiguous", f"columns {' and '.join(SYSTEM_COLUMNS)}: each has a text of its own")
     return read_prompt(value, next(iter(system_texts), None), row.get("history"))

@@ -56,6 +56,7 @@ LAYOUTS: tuple[Layout, ...] = (
         columns={"prompt": side, "completion": side, "label": flag},
         groups_by="prompt",
         read=rows.kto,
+        rule="the rows of a prompt together, each true reply over each false one",
         example={"prompt": _PROMPT, "completion": _GOOD, "label": True},
     ),
     Layout(
@@ -143,6 +144,7 @@ LAYOUTS: tuple[Layout, ...] = (
         source="NeMo RL's guide to DPO",
         columns={"context": turns, "completions": objects},
         read=rows.nemo_rl,
+        rule="the lowest rank over the highest",
         example={
             "context": _USER,
             "completions": [
@@ -180,6 +182,7 @@ LAYOUTS: tuple[Layout, ...] = (
         source="openbmb/UltraFeedback",
         columns={"instruction": text, "completions": objects},
         read=rows.ultrafeedback,
+        rule="the best completion over the worst, by overall_score or the mean rating",
         example={
             "instruction": _PROMPT,
             "completions": [{"response": _GOOD, "overall_score": 8}, {"response": _BAD, "overall_score": 2}],
@@ -194,6 +197,7 @@ LAYOUTS: tuple[Layout, ...] = (
             absent=["chosen"],
             optional=("generation_models",),
             read=rows.distilabel(prompt),
+            rule="the best generation over the worst, by ratings",
             example={prompt: _PROMPT, "generations": [_GOOD, _BAD], "ratings": [5, 1]},
         )
         for prompt in ("instruction", "prompt")
@@ -239,9 +243,11 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(
         name="rewardbench2",
         title="RewardBench 2",
-        source="allenai/reward-bench-2",
+        source="allenai/reward-bench-2; THU-KEG/RM-Bench",
         columns={"prompt": anything, **dict.fromkeys(SIDES, text_lists)},
+        optional=["num_correct", "domain"],
         read=rows.rewardbench2,
+        rule="each chosen reply over each rejected one",
         example={"prompt": _PROMPT, "chosen": [_GOOD], "rejected": [_BAD]},
     ),
     Layout(
@@ -251,6 +257,7 @@ LAYOUTS: tuple[Layout, ...] = (
         columns={"prompt": anything, "response": text, "helpfulness": anything},
         groups_by="prompt",
         read=rows.helpsteer,
+        rule="the rows of a prompt together, the best response over the worst, by helpfulness",
         example={"prompt": _PROMPT, "response": _GOOD, "helpfulness": 4},
     ),
     Layout(
@@ -309,6 +316,7 @@ LAYOUTS: tuple[Layout, ...] = (
         source="HuggingFaceH4/stack-exchange-preferences",
         columns={"question": text, "answers": objects},
         read=rows.stack_exchange,
+        rule="of each two answers the one with the higher pm_score",
         example={
             "question": _PROMPT,
             "answers": [{"text": _GOOD, "pm_score": 4}, {"text": _BAD, "pm_score": 0}],
@@ -341,7 +349,7 @@ LAYOUTS: tuple[Layout, ...] = (
         title="Chatbot Arena",
         source="lmsys/chatbot_arena_conversations; lmsys/mt_bench_human_judgments",
         columns={"conversation_a": turns, "conversation_b": turns, "winner": text},
-        optional=("model_a", "model_b", "turn"),
+        optional=("model_a", "model_b", "turn", *rows.EARLIER),
         read=rows.up_to_turn(
             rows.labelled(
                 ("conversation_a", "conversation_b"),
@@ -451,6 +459,7 @@ LAYOUTS: tuple[Layout, ...] = (
         source="berkeley-nest/Nectar",
         columns={"prompt": is_hh, "answers": objects},
         read=rows.nectar,
+        rule="the lowest rank over the highest",
         example={"prompt": _HH, "answers": [{"answer": _BAD, "rank": 7.0}, {"answer": _GOOD, "rank": 1.0}]},
     ),
     Layout(
@@ -459,6 +468,7 @@ LAYOUTS: tuple[Layout, ...] = (
         source="OpenAssistant/oasst1 and oasst2, the files of ready trees",
         columns={"message_tree_id": text, "prompt": tree},
         read=rows.oasst,
+        rule="after each turn the lowest rank over the highest",
         example={
             "message_tree_id": "1",
             "prompt": {

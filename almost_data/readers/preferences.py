@@ -16,6 +16,7 @@ from ..errors import InputError
 from .conversations import IMAGES
 from .detection import FIX, MODEL_COLUMNS, ORIGINS, REPLIES, choose, with_labels
 from .dialogue_text import is_hh, is_whole_hh
+from .elsewhere import TURN_COLUMNS
 from .fastchat import JUDGMENTS, REVIEWS, is_fastchat, preference_rows
 from .files import (
     TABLE_SUFFIXES,
@@ -42,8 +43,10 @@ from .layout import (
     Preference,
     anything,
     pair,
+    prompt_cell,
 )
 from .layouts import LAYOUTS
+from .parts import part_columns
 from .reasons import Unusable
 from .row_readers import read_hh_pair, read_hh_replies
 
@@ -51,7 +54,7 @@ _SIDE_COLUMNS = {pattern.format(side) for pattern in (*SCORES, *MODELS) for side
 COLUMNS = frozenset(
     {name for layout in LAYOUTS for name in (*layout.columns, *layout.optional, *layout.foreign)}
     | _SIDE_COLUMNS
-    | {*ORIGINS, *BEFORE, ADDITION, CONVERSATION, *MODEL_COLUMNS, *REPLIES}
+    | {*ORIGINS, *BEFORE, ADDITION, CONVERSATION, *MODEL_COLUMNS, *REPLIES, *TURN_COLUMNS}
 )
 """All columns that a layout is told by, or read from."""
 
@@ -121,16 +124,19 @@ def read_preferences(
     if not opened.sample:
         reason = f"no judgment in {JUDGMENTS}/ or {REVIEWS}/: `import responses` reads the answers"
         raise InputError(f"{source}: {reason if is_fastchat(source) else 'no row in it'}")
+    if is_fastchat(source):
+        named = named or next(layout for layout in LAYOUTS if layout.name == "fastchat")
     layout = choose(named, opened.sample, source, opened.columns)
     _check_files(source, layout, needs)
     return Preferences(layout, read_all(layout, opened.rows), unread(layout, opened.columns))
 
 
-def unread(layout: Layout, columns: Iterable[str]) -> list[str]:
+def unread(layout: Layout, columns: Sequence[str]) -> list[str]:
     """The columns of which no value is read, or is a reason to reject its row."""
     columns_read = {*layout.columns, *ORIGINS}
     if not layout.is_named:
         columns_read |= {*layout.optional, *PROMPT_COLUMNS, *layout.absent, *BEFORE, *_SIDE_COLUMNS, *IMAGES}
+        columns_read |= {*part_columns(tuple(columns))}
     return [name for name in columns if name not in columns_read]
 
 
@@ -161,7 +167,9 @@ def parse_columns(text: str | None, roles: Sequence[str] = ROLES) -> dict[str, s
     for word in re.split(r",(?=\s*\w+=)", text) if text is not None else ():
         role, _, name = word.partition("=")
         if role not in roles or not name or role in assignments or name in assignments.values():
-            raise InputError(f"import.columns {word}: write {'=NAME,'.join(roles)}=NAME, each once")
+            raise InputError(
+                f"import.columns {word}: write one or more of {'=NAME,'.join(roles)}=NAME, each once"
+            )
         assignments[role] = name
     return assignments
 
@@ -181,6 +189,8 @@ def by_columns(assignments: Mapping[str, str]) -> Layout:
 
     def read(row: Cells) -> list[Preference]:
         cells = {name: row.get(column) for name, column in assignments.items()}
+        if ADDITION not in assignments.values() and "prompt" in assignments:
+            cells["prompt"] = prompt_cell(row, assignments["prompt"])
         if is_hh(cells.get("prompt")):
             return read_hh_replies(cells)
         is_whole = "prompt" not in cells and all(is_whole_hh(cells[side]) for side in SIDES)
@@ -194,6 +204,7 @@ def by_columns(assignments: Mapping[str, str]) -> Layout:
         read=read,
         example={},
         is_named=True,
+        chosen=assignments["chosen"],
     )
 
 
@@ -217,7 +228,7 @@ def _read(layout: Layout, place: str, row: Cells, is_checked: bool = False) -> R
     return ReadRow(place, row, result)
 
 
-ALONE = "the only row of this prompt here: a preference needs two rows of it, which follow each other"
+ALONE = "the only row of this prompt here: a preference needs two that follow each other: sort the file by it"
 
 
 def _read_groups(layout: Layout, prompt: str, rows: Iterable[Row]) -> Iterator[ReadRow]:
@@ -231,6 +242,6 @@ def _read_groups(layout: Layout, prompt: str, rows: Iterable[Row]) -> Iterator[R
             except Unusable as error:
                 yield ReadRow(place, row, Rejected(error.reason, str(error)))
         if len(usable) == 1:
-            yield ReadRow(*usable[0], Rejected("no_preference", ALONE))
+            yield ReadRow(*usable[0], Rejected("lone_row", ALONE))
         elif usable:
             yield _read(layout, usable[0][0], {"rows": [row for _, row in usable]}, is_checked=True)

@@ -9,12 +9,11 @@ from ..errors import InputError
 from ..models.chat import Messages
 from .conversations import IMAGES, at_head, check_images, read_turns
 from .dialogue_text import is_hh, read_hh, read_steer
-from .elsewhere import check_elsewhere
+from .elsewhere import TURN_COLUMNS, check_elsewhere, check_turns
 from .files import listed
 from .layout import (
     ADDITION,
     BEFORE,
-    PARTS,
     SYSTEM_COLUMNS,
     conversation,
     has_value,
@@ -25,6 +24,7 @@ from .layout import (
     turns,
     written_list,
 )
+from .parts import PARTS, part_columns
 from .reasons import Unusable
 
 NAMED = ("query", "prompt", "question", "instruction")
@@ -35,14 +35,6 @@ UNNAMED = ("text", "input", "turns", *CONVERSATIONS)
 """Columns that hold one where no other column says so."""
 _WORD = re.compile("[a-z]+")
 """A word in the name of a column, such as `answer` in `answer1_body`."""
-CHOICES = (
-    ("A", "B"),
-    ("option_a", "option_b"),
-    ("option1", "option2"),
-    ("choice1", "choice2"),
-    ("opa", "opb"),
-)
-"""Columns of the first two choices to a `question`."""
 ANSWERS = (
     *("output", "response", "completion", "answer", "answers", "chosen", "rejected", "reply", "target"),
     *("role", "author", "speaker", "sender", "from", "parent_id", "label", "labels", "sentiment", "summary"),
@@ -50,7 +42,7 @@ ANSWERS = (
 )
 """Columns beside which an unnamed column may hold more than the prompt, text that belongs to a prompt, or
 what is no prompt."""
-COLUMNS = frozenset((*NAMED, *UNNAMED, *ANSWERS, *BEFORE))
+COLUMNS = frozenset((*NAMED, *UNNAMED, *ANSWERS, *BEFORE)) | TURN_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -93,10 +85,17 @@ class PromptColumn:
         return ", ".join(filter(None, [self.name, self.addition, *self.before, self.system])) + part
 
     def cell(self, row: Mapping[str, Any]) -> Any:
-        """The value of the column; of MT-bench's `turns` the first, as the later ones follow on a reply."""
+        """The value of the column; of MT-bench's `turns` the first, as the later ones follow on a reply.
+
+        Arena-Hard's are objects with a `content`.
+        """
         value = row.get(self.name)
-        is_texts = isinstance(value, list) and all(isinstance(turn, str) for turn in value)
-        return value[0] if self.name == "turns" and is_texts and value else value
+        if self.name != "turns" or not isinstance(value, list) or not value:
+            return value
+        texts = [
+            turn["content"] if isinstance(turn, dict) and [*turn] == ["content"] else turn for turn in value
+        ]
+        return texts[0] if all(isinstance(text, str) for text in texts) else value
 
     def checked(self, place: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """A row that has nothing beside the prompt, with its system prompt under the usual name.
@@ -114,7 +113,7 @@ class PromptColumn:
         return row
 
     def read(self, place: str, row: Mapping[str, Any]) -> Messages:
-        """A row's prompt. Raises Unusable, and InputError for what is neither text nor turns."""
+        """A row's prompt. Raises Unusable, and InputError for a row without the column."""
         row = self.checked(place, row)
         value = prompt_cell(row, self.name) if self.addition else self.cell(row)
         if isinstance(value, str):
@@ -129,9 +128,8 @@ class PromptColumn:
                 kind, fix = type(value).__name__, "write a string"
                 if texts(value):
                     kind, fix = "a list of texts", 'write each as {"role": ..., "content": ...}'
-                raise InputError(
-                    f"{place}: {self.name} must be text or a list of turns, not {kind}: {fix}"
-                ) from None
+                detail = f"{self.name} must be text or a list of turns, not {kind}: {fix}"
+                raise Unusable("not_text", detail) from None
             raise
 
     def reads(self, row: Mapping[str, Any]) -> bool:
@@ -188,7 +186,10 @@ def find_column(
             raise InputError(f"{source}: column {assigned!r} holds replies: name that of the {setting}")
         if assigned not in columns:
             raise InputError(f"{source}: no column {assigned!r}; it has: {names}")
-        return PromptColumn(assigned, before=before, system=system, ignores_images=True)
+        addition = (
+            ADDITION if assigned == "instruction" and ADDITION in columns and system != ADDITION else None
+        )
+        return PromptColumn(assigned, addition, before, system=system, ignores_images=True)
     candidates, parts = _candidates(columns, sample)
     fix = f"say which column holds the {setting}: import.columns {setting}=NAME"
     if not candidates:
@@ -196,12 +197,13 @@ def find_column(
         raise InputError(f"{source}: no column {setting!r}; it has: {names}: {fix}")
     several = [*candidates, *parts]
     cells = {name: [row.get(name) for row in sample] for name in several}
-    # of several columns those without a value do not count; only those of `COLUMNS` are read
-    foreign = [name for name in several if name in COLUMNS and not any(map(has_value, cells[name]))]
+    # of several columns those without a value do not count
+    foreign = [name for name in several if not any(map(has_value, cells[name]))]
     filled = [name for name in several if name not in foreign]
     if not set(filled) & set(candidates):
         filled, foreign = several, []
     name, *others = filled
+    check_turns(sample, name, source, f"read each as it is by import.columns {setting}={name}")
     addition = ADDITION if name == "instruction" and ADDITION in columns else None
     column = PromptColumn(name, addition, before, foreign)
     if len(others) == 1 and others[0] in CONVERSATIONS:
@@ -231,7 +233,5 @@ def _candidates(columns: Sequence[str], sample: Sequence[Mapping[str, Any]]) -> 
         cells = {name: [row[name] for row in sample if has_value(row.get(name))] for name in CONVERSATIONS}
         candidates = [name for name, values in cells.items() if 2 * sum(map(turns, values)) > len(values)]
     addition = () if candidates == ["instruction"] else (ADDITION,)
-    may_be_parts = (*CONVERSATIONS, *PARTS, *addition)
-    parts = [name for name in may_be_parts if name in columns and name not in candidates]
-    parts += [name for two in CHOICES if {"question", *two} <= set(columns) for name in two]
-    return candidates, parts
+    may_be_parts = (*CONVERSATIONS, *part_columns(tuple(columns)), *addition)
+    return candidates, [name for name in may_be_parts if name in columns and name not in candidates]

@@ -10,7 +10,8 @@ from ..models.chat import Messages, user_turn
 from .conversations import IMAGES, Conversation, check_images, stripped
 from .elsewhere import check_elsewhere
 from .formats import Row
-from .layout import BEFORE, check_repeats, objects, reply_of, turns, written_list
+from .layout import BEFORE, check_repeats, has_value, objects, reply_of, turns, written_list
+from .parts import part_columns
 from .queries import CONVERSATIONS, NAMED, PromptColumn, find_column
 from .reasons import Unusable
 
@@ -32,6 +33,8 @@ class Response:
     text: str | None
     reason: str | None
     """Why it cannot be used."""
+    detail: str
+    """More of that, if anything."""
     finish_reason: str | None
     """`stop` or `length`; None where the row does not say it."""
 
@@ -72,13 +75,15 @@ class ResponseColumns:
         return ", ".join(parts) + unread
 
     def read(self, row: Row) -> Iterator[Response]:
-        """The responses of a row. Raises InputError for what is neither text nor turns."""
-        prompt, reason = self._prompt(row)
+        """The responses of a row. Raises InputError for a row without one of the columns."""
+        prompt, problem_of_prompt = self._prompt(row)
+        reason = problem_of_prompt.reason if problem_of_prompt else None
         before = stripped(prompt or ())
         for column in [self.reply] if self.reply else self.ladder:
             responder = _text(row, self.responder) if self.reply else column
             is_unusable = reason is not None and self.prompt is not None
             conversation, problem = _conversation(row, column, _ANY_PROMPT if is_unusable else prompt)
+            detail = str(problem_of_prompt or problem or "")
             head = before
             if conversation and not reason and conversation.prompt is not prompt:
                 head = stripped(conversation.prompt)
@@ -86,17 +91,17 @@ class ResponseColumns:
             word = row[1].get(self.finished.get(column, ""))
             ended = FINISH_REASONS.get(str(word or "").lower())
             name = self.ladder.get(responder)
-            why = reason or problem if name else "not_in_ladder"
-            yield Response(name or responder, head, text, why, ended)
+            why = reason or _reason(problem) if name else "not_in_ladder"
+            yield Response(name or responder, head, text, why, detail if name else "", ended)
 
-    def _prompt(self, row: Row) -> tuple[Messages | None, str | None]:
+    def _prompt(self, row: Row) -> tuple[Messages | None, Unusable | None]:
         """The prompt's turns, and why they cannot be used, or None."""
         try:
             if self.prompt is not None:
                 return self.prompt.read(*row), None
             check_images(row[1])
         except Unusable as error:
-            return None, error.reason
+            return None, error
         return None, None
 
 
@@ -118,7 +123,7 @@ def find_columns(
         raise InputError(f"{source}: no column {min(absent)!r}; it has: {', '.join(sorted(names))}")
     usual = next((name for name in LONG[1:] if name in names), None)
     reply = assignments.get("response", usual) if responder in names else None
-    if reply is None and (unused := assignments.keys() & {"responder", "response"}):
+    if reply is None and (unused := assignments.keys() & {"responder", "response", "finish_reason"}):
         role = min(unused)
         fix = "name both, responder=NAME,response=NAME"
         raise InputError(f"{source}: import.columns {role}={assignments[role]} alone is not enough: {fix}")
@@ -146,7 +151,13 @@ def find_columns(
         if prompt is None:
             name = prompt_column.name
             check_repeats(sample, name, replies, source, f"import.columns prompt={name}")
+    filled = [name for name in part_columns(tuple(others)) if any(has_value(row.get(name)) for row in sample)]
+    if prompt_column is None and filled:
+        fix = "write it into the turns, or delete the column"
+        raise InputError(f"{source}: {filled[0]} may belong to the prompts of {' and '.join(replies)}: {fix}")
     ends = finish_columns(reply, ladder)
+    if reply and (column := assignments.get("finish_reason")):
+        ends = {column: reply}
     finished = {replies: name for name, replies in ends.items() if name in names}
     unread = [name for name in FINISHED if name in names and not reply]
     return ResponseColumns(ladder, prompt_column, reply, responder, finished, unread)
@@ -160,7 +171,9 @@ def finish_columns(reply: str | None, ladder: Iterable[str]) -> dict[str, str]:
     return {column: name for name, word in words for column in (f"{word}_{name}", f"{name}_{word}")}
 
 
-def _conversation(row: Row, column: str, prompt: Messages | None) -> tuple[Conversation | None, str | None]:
+def _conversation(
+    row: Row, column: str, prompt: Messages | None
+) -> tuple[Conversation | None, Unusable | None]:
     """A reply with the prompt before it, and why it cannot be used, or None."""
     place, values = row
     if column not in values:
@@ -171,14 +184,22 @@ def _conversation(row: Row, column: str, prompt: Messages | None) -> tuple[Conve
     except Unusable as error:
         if error.reason == "not_text" and not objects(values[column]):
             kind = type(values[column]).__name__
-            raise InputError(f"{place}: {column} must be text, not {kind}: write a string") from None
-        return None, "missing" if error.reason == "no_reply" else error.reason
-    return conversation, None if conversation.reply.strip() else "missing"
+            error = Unusable("not_text", f"{column} must be text, not {kind}: write a string")
+        return None, error
+    return conversation, None
+
+
+def _reason(error: Unusable | None) -> str | None:
+    if error is None:
+        return None
+    return "missing" if error.reason == "no_reply" else error.reason
 
 
 def _text(row: Row, column: str) -> str:
     place, values = row
     value = values.get(column)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     if not isinstance(value, str):
         raise InputError(f"{place}: {column} must be text, not {type(value).__name__}: write a string")
     return value

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from ..models.chat import Messages
 from . import html_text
-from .conversations import NULLS, Conversation, first_value, read_reply, read_turns
+from .conversations import NULLS, Conversation, first_value, is_blank, read_reply, read_turns
 from .dialogue_text import check_reply, has_hh_turn, read_hh, read_steer
 from .layout import (
     SIDES,
@@ -17,6 +17,7 @@ from .layout import (
     ReadCells,
     Side,
     flag_of,
+    has_value,
     name_of,
     number_of,
     objects,
@@ -85,9 +86,18 @@ def swift(row: Cells) -> list[Preference]:
     return [preference([chosen, read_reply(row.get("rejected_response"), chosen.prompt)])]
 
 
+STYLES = 3
+"""Right replies and wrong ones of a row of RM-Bench, in three styles."""
+
+
 def rewardbench2(row: Cells) -> list[Preference]:
     """Every right reply over every wrong one."""
     chosen, rejected = (text_list(row.get(side)) or () for side in SIDES)
+    is_counted = number_of(row.get("num_correct")) == len(chosen)
+    is_rm_bench = has_value(row.get("domain")) and len(chosen) == len(rejected) == STYLES
+    if len(chosen) > 1 and not is_counted and not is_rm_bench:
+        detail = f"chosen has {len(chosen)} texts, which may be steps of one reply: write one reply a row"
+        raise Unusable("not_one_reply", detail)
     return _right_over_wrong(prompt_of(row, row.get("prompt")), chosen, rejected)
 
 
@@ -106,7 +116,9 @@ def _right_over_wrong(prompt: Messages, right: Iterable[Any], wrong: Iterable[An
     chosen, rejected = ([read_reply(reply, prompt) for reply in replies] for replies in (right, wrong))
     if not chosen or not rejected:
         raise Unusable("no_reply")
-    return [preference(sides) for sides in product(chosen, rejected)]
+    pairs = list(product(chosen, rejected))
+    different = [two for two in pairs if two[0].reply.strip() != two[1].reply.strip()]
+    return [preference(sides) for sides in different or pairs]
 
 
 # --- responses with scores or ranks ---------------------------------------------------------------------
@@ -114,7 +126,7 @@ def _right_over_wrong(prompt: Messages, right: Iterable[Any], wrong: Iterable[An
 
 def _ranked(prompt: Messages, responses: Iterable[Side]) -> list[Preference]:
     """The best response over the worst, by score."""
-    scored = [side for side in responses if side.score is not None and side.text.strip()]
+    scored = [side for side in responses if side.score is not None and not is_blank(side.text)]
     ordered = sorted(scored, key=lambda side: -(side.score or 0.0))
     if len(ordered) < 2:
         raise Unusable("no_preference")
@@ -297,7 +309,8 @@ def by_value(first: str | int, second: str | int) -> Winner:
             raise Unusable(TIE)
         if value not in places:
             raise Unusable(
-                "no_preference", f"no side is better: {label!r:.40} is neither {first!r} nor {second!r}"
+                "no_preference",
+                f"no side is better: {label!r:.40} is neither {first!r} nor {second!r}: write one of them",
             )
         return places[value]
 
@@ -308,6 +321,7 @@ def up_to_turn(read: ReadCells, *columns: str) -> ReadCells:
     """Reads conversations up to the reply that was judged, where the column `turn` has its number."""
 
     def read_judged(row: Cells) -> list[Preference]:
+        _check_earlier(row, row.get(columns[0]))
         number = number_of(row.get("turn"))
         if number is None:
             return read(row)
@@ -315,6 +329,18 @@ def up_to_turn(read: ReadCells, *columns: str) -> ReadCells:
         return read({**row, **{name: _up_to_reply(row[name], number) for name in filled}})
 
     return read_judged
+
+
+EARLIER = ("evaluation_order", "full_conversation")
+"""Columns of a vote within a session: its number, and the exchanges up to it."""
+
+
+def _check_earlier(row: Cells, conversation: Any) -> None:
+    """Raise Unusable where a conversation is the end of a longer one, as in the Arena's later votes."""
+    order, exchanges = number_of(row.get(EARLIER[0])), row.get(EARLIER[1])
+    size = len(exchanges) if isinstance(exchanges, list) else 0
+    if (order is not None and order > 1) or 2 * size > len(read_turns(conversation) or () if size else ()):
+        raise Unusable("earlier_turns", "the turns before conversation_a and conversation_b are left out")
 
 
 def _up_to_reply(conversation: Any, number: float) -> Messages:

@@ -93,7 +93,7 @@ def filter_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
         counts = [f"{numbers.get(name, 0):,}" for name in ("responses", "comparisons")]
         shares = [numbers.get(name) for name in ("always_longer", "surface_model", "rating_agreement")]
         cells = ["" if share is None else f"{share:.1%}" for share in shares]
-        rows.append([numbers["variant"], *counts, "" if gap is None else f"{gap:+,.0f}", *cells])
+        rows.append([numbers["variant"], *counts, "" if gap is None else f"{round(gap):+,}", *cells])
     return rows
 
 
@@ -103,16 +103,18 @@ def judge_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
     for outcome in outcomes:
         if agreed := outcome.agreement:
             shares = map(str, (agreed.plain, agreed.balanced, agreed.near))
-            rows.append([outcome.variant.label, f"{agreed.plain.pairs:,}", f"{agreed.ties:,}", *shares])
+            ties = "" if agreed.ties is None else f"{agreed.ties:,}"
+            rows.append([outcome.variant.label, f"{agreed.plain.pairs:,}", ties, *shares])
     return rows
 
 
 FILTERED = ("variant", "kept", "pairs", "gap", "longer", "surface", "agreed")
 FILTERED_NOTE = (
     "kept: responses that survive; gap: median of chosen - rejected, in characters; longer, surface: how "
-    "often the longer response, and a model that sees only the surface, are right about which one is chosen; "
-    "agreed: pairs where the ratings agreed with the ladder, of those that all other rules keep."
+    "often the longer response, and a model that sees only the surface, are right about which one is chosen."
 )
+AGREED_NOTE = "agreed: pairs where the ratings agreed with the ladder, of those that all other rules keep."
+"""What is said of `agreed` where there are ratings."""
 JUDGED = ("variant", "decided", "ties", "agrees", "balanced", "near")
 JUDGED_NOTE = (
     "decided: pairs between which the judge decided; agrees: share of them in which it prefers the chosen "

@@ -32,7 +32,7 @@ from ..readers.preferences import Preferences, Rejected, read_preferences
 from ..readers.reasons import REASONS, TIE
 from ..scoring import Dialogue, Scorer
 from ..scoring.scorer import MAX_TOKENS
-from ..store.sources import check_sides, stored_ref
+from ..store.sources import check_rows, check_sides, stored_ref
 from ..store.store import Store
 from .garbage import rare_collection
 from .scorers import load_scorer
@@ -135,7 +135,11 @@ def audit(
             result["measures"].append(_agreement(scorer, texts.parts, progress))
         result["measures"].sort(key=lambda row: LEVELS.index(row["level"]))
     thresholds = [_held(limit, result) for limit in limits]
-    about = {"source": _name(source), "layout": texts.layout, "not_read": list(texts.not_read)}
+    about = {
+        "source": stored_ref(store, source) or _name(source),
+        "layout": texts.layout,
+        "not_read": list(texts.not_read),
+    }
     return {**about, "left_out_at": texts.places, **result, "thresholds": thresholds}
 
 
@@ -165,6 +169,7 @@ def _texts(
 def _stored(store: Store, ref: str) -> Texts:
     """The comparisons of a dataset in the store, of whatever builder."""
     check_sides(store.manifest(ref))
+    check_rows(store.manifest(ref))
     rows = store.scan(ref)
     names = rows.collect_schema().names()
     if "prompt" not in names:
@@ -308,7 +313,13 @@ def read_thresholds(path: Path | None) -> list[Limit]:
     if path is None:
         return []
     try:
-        tables = msgspec.convert(parse_toml(read_text(path)), _Thresholds)
+        toml = parse_toml(read_text(path))
+        for bound, table in toml.items():
+            for name, value in table.items() if isinstance(table, dict) else ():
+                if isinstance(value, dict):  # of a key with a dot, TOML makes a table
+                    key = f'"{name}.{next(iter(value), "REASON")}"'
+                    raise InputError(f"{path}: [{bound}] {name}: put the name in quotes: {key}")
+        tables = msgspec.convert(toml, _Thresholds)
     except (ValueError, msgspec.ValidationError) as error:
         problem = str(error).replace("Object contains unknown field", "in neither:")
         raise InputError(

@@ -17,6 +17,7 @@ from ..cards import card, figures
 from ..datasets.builder import Builder, Built, Progress, silent
 from ..datasets.config import paths
 from ..datasets.digest import Blocks
+from ..datasets.ledger import undecided_notes
 from ..datasets.manifest import Manifest, canonical_json
 from ..datasets.tables import with_parts
 from ..errors import InputError, blame
@@ -89,6 +90,7 @@ class BuildRun(Planner):
                 if not isinstance(built, Built):
                     raise TypeError(f"build returned {type(built).__name__}, not Built")
                 environment = _engine_record(generator, built) if builder.uses_engine else {}
+                built.notes.extend(undecided_notes(built.ledger))
                 built.notes.extend(answered.warnings(generator.answered_as))
                 for name, scorer in scorers.items():
                     counts = {"from_journal": scorer.counts.from_journal, "scored": scorer.counts.computed}

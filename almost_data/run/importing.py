@@ -7,7 +7,6 @@ that are well-formed but cannot be used (duplicates, empty text) are dropped wit
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain as chained
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,9 @@ from ..readers.elsewhere import check_elsewhere
 from ..readers.fastchat import is_fastchat, response_rows
 from ..readers.files import TABLE_SUFFIXES, WHOLE, HubPart
 from ..readers.formats import Row
-from ..readers.layout import SIDES
+from ..readers.layout import SIDES, has_value
 from ..readers.preferences import read_preferences
-from ..readers.queries import CHOICES, COLUMNS, find_queries
+from ..readers.queries import COLUMNS, find_queries
 from ..readers.reasons import REASONS, Unusable
 from ..readers.responses import FINISHED, LONG, ONE_RESPONSE, find_columns, finish_columns
 from ..store.publish import existing, new_manifest
@@ -98,16 +97,23 @@ class _RowCollector:
         self.spools = {name: Spool(folder / name, table) for name, table in tables.items()}
         self.rejected = Spool(folder / "rejected", builder.tables["rejected"])
         self.reasons: Counter[str] = Counter()
+        self.first_problem = ""
 
-    def reject(self, row: Mapping[str, Any], reason: str) -> None:
+    def reject(self, row: Mapping[str, Any], reason: str, place: str, detail: str = "") -> None:
+        """Keep a row that cannot be used; `detail` says more than its reason."""
         self.rejected.add({**row, "reason": reason})
         self.reasons[reason] += 1
+        if not self.first_problem:
+            explanation = "" if detail == REASONS.get(reason) else detail
+            self.first_problem = ": ".join(filter(None, (Path(place).name, explanation)))
 
     def check(self, source: str, noun: str, sentences: Mapping[str, str]) -> None:
         """Raise InputError where no row is kept."""
         if not any(spool.rows for spool in self.spools.values()):
             rules = " ".join(f"{reason}: {(REASONS | dict(sentences))[reason]}" for reason in self.reasons)
-            raise InputError(f"{source}: no {noun} in it, as every row is rejected ({rules.rstrip('.')})")
+            problem = f"every row is rejected ({rules.rstrip('.')}), such as {self.first_problem.rstrip('.')}"
+            fix = "correct the rows, or name other columns in import.columns"
+            raise InputError(f"{source}: no {noun} in it, as {problem}: {fix}")
 
     def tables(self) -> dict[str, Rows]:
         tables: dict[str, Rows] = {name: spool.by_query(CARD_ROWS) for name, spool in self.spools.items()}
@@ -144,7 +150,7 @@ def import_queries(store: Store, file: str | Path, version: str, options: Option
     A prompt is text, or a list of turns that ends in the user's.
     """
     file = file_of(store, file)
-    source = _open(file, QUERY_SUFFIXES, COLUMNS | {*chained(*CHOICES)}, "query", options)
+    source = _open(file, QUERY_SUFFIXES, COLUMNS, "query", options)
     query, system = options.columns.get("query"), options.columns.get("system")
     column = find_queries(source.columns, source.sample, file, query, system)
 
@@ -156,8 +162,9 @@ def import_queries(store: Store, file: str | Path, version: str, options: Option
                 prompt = stripped(column.read(*row))
             except Unusable as error:
                 reason = "empty" if error.reason == "no_prompt" else error.reason
-                dropped = {"query_id": prompt_id(()), "query": _as_text(row[1][column.name])}
-                collector.reject({**dropped, "source": "import", "candidate": number}, reason)
+                dropped: dict[str, Any] = {"query_id": prompt_id(()), "query": _as_text(row[1][column.name])}
+                dropped |= {"source": "import", "candidate": number}
+                collector.reject(dropped, reason, row[0], str(error))
                 continue
             query_id = prompt_id(prompt)
             values = {"query_id": query_id, "source": "import"}
@@ -166,7 +173,7 @@ def import_queries(store: Store, file: str | Path, version: str, options: Option
                 continue
             query = _as_text(prompt)
             nearest = {"query": query, "nearest": query, "score": 1.0, "candidate": number}
-            collector.reject({**values, **nearest}, "duplicate")
+            collector.reject({**values, **nearest}, "duplicate", row[0])
         collector.check(file, "query", _QUERY_REASONS)
         read_as = source.read_as(f"query ({column.described})", column.columns)
         ledger = collector.ledger("query", read_as, _QUERY_REASONS)
@@ -201,6 +208,7 @@ def import_responses(
     def build(folder: Path) -> Built:
         collector = _RowCollector(folder, responses.BUILDER, dict.fromkeys(ranks, "default"))
         responders: set[str] = set()
+        problems: dict[str, str] = {}  # responder -> its first
         ids = IdSet()
         prompt: Messages | None = None
         query_id = ""
@@ -221,12 +229,19 @@ def import_responses(
                     "row": number,
                 }
                 if reason := response.reason or (None if ids.add(reply) else "duplicate"):
-                    collector.reject(values, reason)
+                    collector.reject(values, reason, row[0], response.detail)
+                    detail = response.detail or (_RESPONSE_REASONS | REASONS)[reason]
+                    problems.setdefault(response.responder, f"{Path(row[0]).name}: {detail.rstrip('.')}")
                 else:
                     collector.spools[response.responder].add(values)
         if absent := next((written for written, name in names.items() if name not in responders), None):
-            raise InputError(f"{file}: no row of responder {absent!r}, which import.ladder names")
+            present = f"; it has {', '.join(sorted(responders)[:_NAMES])}" if columns.reply else ""
+            raise InputError(f"{file}: no row of responder {absent!r}, which import.ladder names{present}")
         collector.check(file, "usable response", _RESPONSE_REASONS)
+        if mute := next((name for name, spool in collector.spools.items() if not spool.rows), None):
+            raise InputError(
+                f"{file}: no usable response of {mute!r}, such as {problems[mute]}: correct the rows"
+            )
         read_as = source.read_as(columns.described, columns.columns)
         ledger = collector.ledger("response", read_as, _RESPONSE_REASONS)
         by_responder = responses.summaries(collector.spools)
@@ -241,7 +256,9 @@ def import_responses(
 def _ladder_question(source: _Source) -> str:
     """The error of an import without a ladder: it names the responders to be ordered."""
     if (column := source.options.columns.get("responder", "responder")) in source.columns:
-        written = (str(row[column]) for _, row in islice(source.rows, _ROWS_FOR_NAMES) if row.get(column))
+        written = (
+            str(row[column]) for _, row in islice(source.rows, _ROWS_FOR_NAMES) if has_value(row.get(column))
+        )
         names, instruction = sorted(set(written)), "name the responders, best first; the file has"
     else:
         names = sorted(set(source.columns) - COLUMNS - {*LONG})

@@ -139,6 +139,11 @@ class Planner:
     def _add_parent(self, name: str, steps: list[Step], child: Builder) -> Manifest:
         """Append the steps to a parent; one that is given as a source needs no builder."""
         if name not in self.sources:
+            if not child.builds_parents and not self.store.has(f"{name}@{self.version}"):
+                raise InputError(
+                    f"run.from is missing: {child.name} reads {name} that exist, and {name}@{self.version} "
+                    f"does not: give {self._newest(name)}"
+                )
             try:
                 return self._add(load_builder(name), steps, is_target=False)
             except InputError as error:
@@ -155,6 +160,9 @@ class Planner:
             where = _setting(child, manifest.ref)
             raise InputError(f"{where}: it is empty, as every row was dropped: name another")
         return _append(steps, Step("reuse", manifest))
+
+    def _newest(self, name: str) -> str:
+        return self.store.resolve(name) if self.store.refs(name) else f"{name}@VERSION"
 
     def _check_retry(self, builder: Builder, draft: Manifest, present: Manifest | None) -> None:
         if not builder.uses_engine:

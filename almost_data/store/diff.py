@@ -236,15 +236,27 @@ def _shifts(old: Manifest, new: Manifest) -> list[Shift]:
         a, b = before.get(name), after.get(name)
         change = ""
         if a is not None and b is not None:
-            is_share = form.endswith("%")
+            is_share = form in (POINTS, ".1%")
             change = f"{100 * (b - a):+.1f} points" if is_share else f"{b - a:+{form.lstrip('+')}}"
         is_change = change.strip("+-0., points") != ""
-        cells = ["n/a" if number is None else f"{number:{form}}" for number in (a, b)]
+        cells = [_written(number, form) for number in (a, b)]
         shifts.append(Shift(name + unit, cells[0], cells[1], change if is_change else ""))
     return shifts
 
 
-_FORMS = {"length_gap": ("+,.0f", " (characters)"), "pairs_per_query": (".2f", "")}
+def _written(number: float | None, form: str) -> str:
+    if number is None:
+        return "n/a"
+    return f"{100 * number:+.1f} points" if form == POINTS else f"{number:{form}}"
+
+
+POINTS = "points"
+"""The form of a difference of shares."""
+_FORMS = {
+    "length_gap": ("+,.0f", " (characters)"),
+    "pairs_per_query": (".2f", ""),
+    "surface_beyond_length": (POINTS, ""),
+}
 """Measures that are no shares: how their numbers are written, and the unit."""
 
 

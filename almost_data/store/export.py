@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..outputs import new_folder, replacing
 from .conditions import flat, matching, message_columns
 from .samples import Artifacts, dataset, with_texts
-from .sources import check_sides
+from .sources import check_rows, check_sides
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 Trainer = Literal["openrlhf", "verl", "llama-factory", "axolotl"]
@@ -42,7 +42,10 @@ def export(
     """
     if file.suffix not in SUFFIXES:
         raise InputError(f"export.out {file}: the name decides the format: end it in {', '.join(SUFFIXES)}")
-    rows = with_texts(artifacts, dataset(artifacts, ref), config).drop("config")
+    manifest = dataset(artifacts, ref)
+    if config == "default":
+        check_rows(manifest)
+    rows = with_texts(artifacts, manifest, config).drop("config")
     rows = matching(rows, ref, where)
     if is_flat:
         rows = flat(rows)
@@ -126,6 +129,7 @@ def hand_over(artifacts: Artifacts, ref: str, trainer: Trainer, folder: Path) ->
         raise InputError(f"export.out {folder}: export.to writes a folder: leave out {folder.suffix}")
     manifest = dataset(artifacts, ref)
     check_sides(manifest)
+    check_rows(manifest)
     rows = with_texts(artifacts, manifest, "default")
     columns = rows.collect_schema()
     missing = {"query_id", "split"} - set(columns)

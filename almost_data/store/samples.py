@@ -312,4 +312,8 @@ def rows_of(manifest: Manifest, frame: pl.DataFrame) -> Iterator[Row]:
         return
     for record in frame.iter_rows(named=True):
         config = record["config"]
-        yield row_of({name: record[name] for name in columns[config]}, tables[config].key)
+        values = {name: record[name] for name in columns[config]}
+        # A stored reply that is null is an empty one; a text that is null was not found in the store.
+        empty = {"response", *PAIR} & {*tables[config].names}
+        values |= {name: "" for name in empty if values[name] is None}
+        yield row_of(values, tables[config].key)

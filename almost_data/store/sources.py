@@ -45,6 +45,13 @@ def file_of(store: Store, source: str | os.PathLike[str]) -> str:
     return source
 
 
+def check_rows(manifest: Manifest) -> None:
+    """Raise InputError for a dataset of which every row was dropped, with how to see those."""
+    if manifest.is_empty:
+        look = f"`sample {manifest.ref} --dropped any` shows them"
+        raise InputError(f"{manifest.ref} is empty, as every row was dropped: {look}")
+
+
 def check_sides(manifest: Manifest, config: str = "default") -> None:
     """Raise InputError for a dataset without chosen and rejected replies, with what holds or makes them."""
 

@@ -79,8 +79,8 @@ def unproven(store: Store, ref: str, place: str | None = None) -> list[str]:
             )
         else:
             lines.append(
-                "that nobody replaced the whole folder with its manifest: it was not pushed or pulled here, "
-                "and nothing was made from it"
+                "that nobody replaced the whole folder: no push, pull or dataset made from it recorded its "
+                "manifest"
             )
     if absent := [parent.ref for parent in manifest.parents if not store.has(parent.ref)]:
         lines.append(f"that it was made from {', '.join(absent)}, not in this store: pull or build it")

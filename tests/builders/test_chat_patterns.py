@@ -1,4 +1,4 @@
-"""Refusals, talk of itself as an AI and cut text, beside sentences that only look like them."""
+"""What each check of chat replies drops, beside texts that only look like it, in any language."""
 
 import polars as pl
 import pytest
@@ -37,6 +37,33 @@ Lo siento, pero no puedo ayudar con eso.
 Désolé, je ne peux pas vous aider avec cela.
 很抱歉，我无法回答这个问题。
 申し訳ありませんが、お答えできません。
+I’m afraid I cannot help with this request.
+**I can't help with that.**
+I can't walk you through picking a lock.
+This request can't be completed.
+I'd rather not discuss this.
+I don't have the ability to open links.
+对不起，我还没有学会回答这类问题。
+感谢您的理解，但我无法提供相关信息。
+죄송합니다만, 그 요청에는 답변드릴 수 없습니다.
+Mi dispiace, non posso aiutarti a farlo.
+Sinto muito, mas não posso fornecer isso.
+Leider kann ich dabei nicht helfen.
+Het spijt me, maar daar kan ik niet bij helpen.
+Tyvärr kan jag inte hjälpa till med det.
+Извините, но я не могу помочь с этим.
+На жаль, я не можу надати таку інформацію.
+Niestety, nie mogę w tym pomóc.
+Bohužel vám s tím nemohu pomoci.
+Üzgünüm, bu konuda yardımcı olamam.
+Xin lỗi, tôi không thể giúp việc này.
+Maaf, saya tidak bisa membantu hal itu.
+Samahani, siwezi kukusaidia na hilo.
+عذراً، لا يمكنني المساعدة في ذلك.
+מצטער, אני לא יכול לעזור בזה.
+ขออภัย ฉันไม่สามารถช่วยเรื่องนี้ได้
+क्षमा करें, मैं इसमें आपकी मदद नहीं कर सकता।
+Λυπάμαι, δεν μπορώ να σας βοηθήσω με αυτό.
 """
 NO_REFUSALS = """
 I can't recommend it enough: go early.
@@ -54,6 +81,11 @@ I don't want to overcomplicate this: use a list.
 I can't endorse this book enough.
 I am comfortable helping you with this: start here.
 Some tasks are beyond the capabilities of any machine.
+I can't explain how glad I was to see the sea.
+抱歉让你久等了！我不能更同意你的看法。
+很抱歉，本店周日不营业。
+Désolé, je ne peux pas t'aider dimanche, je suis en voyage.
+Не могу дождаться лета: поедем к морю.
 """
 IDENTITIES = """
 I'm Claude, made by Anthropic.
@@ -73,6 +105,20 @@ Als KI habe ich keine Gefühle.
 En tant qu'IA, je n'ai pas de goûts.
 Como modelo de lenguaje, no tengo opiniones.
 作为一个人工智能，我没有感情。
+I'm Llama 3, a large language model made by Meta.
+I'm Nora, an AI assistant from Microsoft.
+As your digital assistant, I don't sleep.
+I am a computer program.
+I am powered by GPT-4.
+我是由百度开发的智能助手。
+我只是一个AI，没有味觉。
+私はAIアシスタントですので、味はわかりません。
+저는 인공지능 언어 모델이므로 감정이 없습니다.
+Как языковая модель, я не ем хлеб.
+Jestem modelem językowym, więc nie śpię.
+Ben bir yapay zeka modeliyim.
+Tôi là một mô hình ngôn ngữ, nên tôi không ngủ.
+أنا نموذج لغوي ولا أنام.
 """
 NO_IDENTITIES = """
 I am an AI engineer with five years of experience.
@@ -86,7 +132,74 @@ She used it as an AI assistant, and it worked.
 I don't have feelings for you anymore.
 I don't have access to the internet at home.
 I'm a Gemini, born in June.
+我是一个人工智能工程师。
+“我是一个人工智能，”它说。
+AIアシスタントとして会議の記録を作成する手順を説明します。
+Funciona como modelo de lenguaje, y aprende de textos.
 """
+CUTOFFS = """
+My knowledge cutoff is May 2024.
+As of my last update, it was open.
+My training data only goes up to 2022.
+I was last trained in March.
+I only have information up to June 2023.
+我的知识截至2023年。
+Hasta mi última actualización, era así.
+Mein Wissen endet im Jahr 2023.
+Мои данные актуальны до 2023 года.
+"""
+NO_CUTOFFS = """
+Since my last update on Friday, we have fixed two bugs.
+A knowledge cutoff is the date at which training data end.
+My knowledge of bread is limited to rye.
+My last day at school was cold.
+"""
+REASONING = [
+    "<think>\nHe asks for bread.\n</think>\nBake it.",
+    "◁think▷He asks.◁/think▷Bake it.",
+    "[THINK]He asks.[/THINK]Bake it.",
+    "<|channel|>analysis<|message|>He asks.",
+    "analysisHe asks for bread.\nSo I answer.assistantfinalBake it.",
+    "<reasoning>He asks.</reasoning>Bake it.",
+    "Here is my thought process: he asks for bread.",
+]
+NO_REASONING = [
+    "Wrap it in `<think>` and `</think>`.",
+    "```xml\n<think>a</think>\n```",
+    "I think that <b>bread</b> is best.",
+    "The analysis says so.",
+]
+NEXT_TURN = [
+    "Bake it.\n\nHuman: And then?",
+    "Bake it.\nUser: And then?\nAssistant: Eat it.",
+    "Bake it.<|im_end|>",
+    "Bake it.\n### Instruction:\nAnd then?",
+    "烤熟它。\n用户：然后呢？",
+]
+NO_NEXT_TURN = [
+    "Human: a being that bakes.",
+    "What makes us human: bread, and the sea.",
+    "Being Human: A Memoir is a book.",
+    "The token is `<|im_end|>`.",
+    "Anna: Hello.\nUser: Hello, Anna.",
+]
+LOOPS = [
+    "Bread. " + "It is good for you. " * 9,
+    "\n".join(f"{n}. It is good for all of you." for n in range(1, 20)),
+    "\n".join(f"**{letter}**: It is good for you." for letter in "ABCDEFGHIJKLMN"),
+    "\n".join(
+        ["It is a long line that says a lot about bread, and yet it says the same as before it."] * 4
+        + ["End"]
+    ),
+]
+NO_LOOPS = [
+    "0." + "142857" * 12,
+    "| 0 | 0 | 0 |\n" * 8,
+    "\n".join(f"INSERT INTO t VALUES ({n}, 'a');" for n in range(20)),
+    "Name: ____\n" * 6,
+    "\n".join(f"{n}. Chapter {n}" for n in range(1, 30)),
+    "la la la la la la la la la",
+]
 CUT = [
     "It stops here because",
     "Here is a list of the",
@@ -101,6 +214,17 @@ CUT = [
     "It has three parts (the root, the stem",
     "你需要每天浇水，不要让它晒到太多的阳光，因为",
     "ضعه قرب النافذة واسقه كل يوم،",
+    "It is so:\n\n$$\nx = \\frac{1}{2",
+    "It is so: \\[ x = 2",
+    "1. Mix it\n2. Bake it\n3.",
+    "It has parts.\n\n### The crust",
+    "It has parts.\n\n##",
+    "| a | b |\n|---|---|\n| 1 |",
+    "| a | b |\n|---|---|\n| 1 | 2",
+    "It is baked. Then it is **eaten while",
+    "- **Mix:** well.\n- **Bake:**",
+    "~~~\nprint(1)",
+    "रोटी पकती है। फिर उसे खाया जाता है। उसके बाद सब लोग मिलकर घर के बाहर जाते हैं और वहाँ",
 ]
 FINISHED = [
     "It is in Houston, Texas",
@@ -122,12 +246,22 @@ FINISHED = [
     "Ends in code\n\n```\nx\n```",
     "See https://example.org/basil",
     "Roses are red,\nViolets are blue,\nSugar is sweet,\nAnd so are you",
+    "Run ```git pull```",
+    "```git pull```\nThat is all.",
+    "It costs $$",
+    "1. ____\n2. ____",
+    "1.\n2.\n3.",
+    "- bread they tire of\n- places they come from",
+    "name: bread\nsteps:",
+    "**Name:**\n**Street:**",
+    "以後お見知りおきを",
+    "Use `a[0` and `b` to see what happens in many cases.",
 ]
 
 
 def falls(check: str, texts: list[str]) -> list[bool]:
     schema = dict.fromkeys(("prompt", "response", "finish_reason"), pl.String)
-    rows = pl.DataFrame([{"response": text} for text in texts], schema=schema)
+    rows = pl.DataFrame([{"prompt": "Why?", "response": text} for text in texts], schema=schema)
     reasons = with_reason(rows, [response_checks()[check]])["reason"]
     return [reason is not None for reason in reasons]
 
@@ -137,6 +271,10 @@ def falls(check: str, texts: list[str]) -> list[bool]:
     [
         ("refusal", REFUSALS.strip().split("\n"), NO_REFUSALS.strip().split("\n")),
         ("identity", IDENTITIES.strip().split("\n"), NO_IDENTITIES.strip().split("\n")),
+        ("knowledge_cutoff", CUTOFFS.strip().split("\n"), NO_CUTOFFS.strip().split("\n")),
+        ("reasoning_left", REASONING, NO_REASONING),
+        ("next_turn", NEXT_TURN, NO_NEXT_TURN),
+        ("loop", LOOPS, NO_LOOPS),
         ("cut_off", CUT, FINISHED),
     ],
 )
@@ -156,3 +294,23 @@ def test_a_long_reply_that_turns_to_an_answer_is_no_refusal() -> None:
     answer = "However, I can say what most people do. " + "They rest, and they drink water. " * 20
     assert falls("refusal", [start, start + answer]) == [True, False]
     assert falls("refusal", ["I'm sorry, but\nI can't\n\nhelp with that."]) == [True]
+
+
+@pytest.mark.parametrize(
+    ("check", "prompt", "reply"),
+    [
+        (
+            "refusal",
+            "Write an email that declines an invitation.",
+            "I'm sorry, but I can't help with that party.",
+        ),
+        ("next_turn", "Write a chat between a user and a bot.", "Sure.\nUser: Hello.\nBot: Good day."),
+        ("reasoning_left", "Put your reasoning into <reasoning> tags.", "<reasoning>a</reasoning>b"),
+    ],
+)
+def test_what_the_prompt_asks_for_is_no_fault(check: str, prompt: str, reply: str) -> None:
+    schema = dict.fromkeys(("prompt", "response", "finish_reason"), pl.String)
+    rows = pl.DataFrame(
+        [{"prompt": question, "response": reply} for question in (prompt, "Why?")], schema=schema
+    )
+    assert with_reason(rows, [response_checks()[check]])["reason"].to_list() == [None, check]

@@ -6,15 +6,9 @@ import re
 import polars as pl
 import pytest
 
-from almost_data.builders.checks import (
-    CHAT,
-    PAPER,
-    SETS,
-    check_names,
-    ends_in_loop,
-    of_chosen,
-    response_checks,
-)
+from almost_data.builders import filtered
+from almost_data.builders.chat_checks.loops import ends_in_loop
+from almost_data.builders.checks import CHAT, IN_SHORT, PAPER, SETS, check_names, of_chosen, response_checks
 from almost_data.builders.comparisons.builder import BUILDER
 from almost_data.builders.comparisons.config import ComparisonsConfig
 from almost_data.datasets.filters import with_reason
@@ -96,12 +90,11 @@ CASES = [
 
 
 def reasons(
-    names: tuple[str, ...], rows: list[tuple[str, str]], finish_reason: str | None = None
+    names: tuple[str, ...], rows: list[tuple[str, str]], finish_reason: str | None = None, before: str = ""
 ) -> list[str | None]:
-    frame = pl.DataFrame(
-        [{"prompt": prompt, "response": text, "finish_reason": finish_reason} for prompt, text in rows],
-        schema=dict.fromkeys(("prompt", "response", "finish_reason"), pl.String),
-    )
+    schema = dict.fromkeys(("prompt", "context", "response", "finish_reason"), pl.String)
+    texts = [(prompt, f"{before}{prompt}", text, finish_reason) for prompt, text in rows]
+    frame = pl.DataFrame(texts, schema=schema, orient="row")
     checks = response_checks()
     drop_reasons: list[str | None] = with_reason(frame, [checks[name] for name in names])["reason"].to_list()
     return drop_reasons
@@ -137,6 +130,32 @@ SPANISH = (
         ("¿Cómo guardo la sal en casa?", ENGLISH, "other_language"),
         ("¿Cómo guardo la sal en casa?", SPANISH, None),
         ("Warum ist der Himmel blau?", ENGLISH, "other_language"),
+        (
+            "How do I store salt?",
+            "Tuzu kuru bir yerde ve bir kapta saklayın, çünkü bu en iyi yol.",
+            "other_language",
+        ),
+        (
+            "空はなぜ青いの？",
+            "天空看起来是蓝色的，因为空气会散射太阳光中的蓝光，而红光散射得比较少。",
+            "other_language",
+        ),
+        (
+            "天空为什么是蓝色的呢？",
+            "空気が太陽の光の中の青い光を散らすので、空は青く見えるのです。",
+            "other_language",
+        ),
+        ("আকাশ নীল কেন?", ENGLISH, "other_language"),
+        ("Где скачать Python?", "https://www.python.org/downloads/", None),
+        ("추천하는 도구 다섯 개를 알려 주세요", "- PyTorch\n- NumPy\n- Polars\n- Pandas\n- Matplotlib", None),
+        ("Напиши запрос к базе, который выберет всех", "SELECT id, name FROM people ORDER BY name", None),
+        ("用英文写一句问候", "Good morning, and welcome to our small house by the sea.", None),
+        (
+            "Ответь моему гостю: 안녕하세요, 만나서 반가워요",
+            "안녕하세요! 저도 만나서 정말 반갑습니다. 잘 지내세요.",
+            None,
+        ),
+        ("Is it in the table for me?", "| a | No |\n|---|---|\n" + "| b | No |\n" * 8, None),
         ("Give me useful links for this.", "https://example.org/en/latest/ " * 8, None),
         (
             "Solve the equation for me, and show all of it.",
@@ -149,6 +168,13 @@ def test_a_short_question_is_of_the_language_of_its_words(
     prompt: str, reply: str, reason: str | None
 ) -> None:
     assert reasons(("other_language",), [(prompt, reply)]) == [reason]
+
+
+@pytest.mark.parametrize("before", ["Answer in Spanish only.\n\n", "Habla español conmigo, por favor.\n\n"])
+def test_a_turn_before_may_ask_for_another_language(before: str) -> None:
+    question = [("How do I store salt?", SPANISH)]
+    assert reasons(("other_language",), question, before=before) == [None]
+    assert reasons(("other_language",), question, before="Be brief.\n\n") == ["other_language"]
 
 
 def test_a_loop_is_what_the_expression_says() -> None:
@@ -193,11 +219,17 @@ def test_sets_lists_and_commas_name_checks() -> None:
     with pytest.raises(InputError, match="no check 'papers'") as error:
         check_names("papers")
     assert all(name in str(error.value) for name in (*response_checks(), *SETS))
-    with pytest.raises(InputError, match="paper is a set of checks: name it alone, or single checks"):
-        check_names("paper,loop")
-    help_text = field_docs(BUILDER.config)["checks"]
-    assert "checks" in BUILDER.flags and all(f"`{name}`" in help_text for name in SETS)
-    assert len(help_text.split()) < 60
+    assert check_names("chat,too_short") == (*CHAT, "too_short")
+    assert check_names(["loop", "chat"]) == ("loop", *(name for name in CHAT if name != "loop"))
+    assert check_names("paper,chat") == (*PAPER, *(name for name in CHAT if name not in PAPER))
+    for checks, why in (("none,loop", "none is the set without a check"), ("chat,chat", "duplicate check")):
+        with pytest.raises(InputError, match=why):
+            check_names(checks)
+    assert "checks" in BUILDER.flags and IN_SHORT.keys() == response_checks().keys()
+    for builder in (BUILDER, filtered.BUILDER):
+        help_text = " ".join(field_docs(builder.config)["checks"].split())
+        assert all(f"`{name}`" in help_text for name in SETS)
+        assert all(f"`{name}` ({phrase})" in help_text for name, phrase in IN_SHORT.items())
 
 
 def test_a_check_of_the_chosen_side_leaves_the_rejected_one_alone() -> None:

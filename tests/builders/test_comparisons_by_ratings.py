@@ -235,9 +235,11 @@ def test_the_command_that_follows_ratings_names_them_and_not_their_settings(stor
 def test_the_command_that_follows_names_a_version_that_is_free(store: Store) -> None:
     compare(store, "8.0.0", "pairing=all")
     ratings = store.manifest("ratings@1.0.0")
-    options = ["--engine", "vllm", "--from", "responses@1.0.0", "--version", "8.0.0"]
-    command = _next_commands(store, ratings, options)[0].partition(" build ")[2].partition(" --root")[0]
-    assert command == "comparisons --from responses@1.0.0 --version 8.1.0 --ratings ratings@1.0.0"
+    compare(store, "8.0.0-b", "pairing=all")
+    for version, free in (("8.0.0", "8.1.0"), ("8.0.0-b", "8.1.0-b")):
+        options = ["--engine", "vllm", "--from", "responses@1.0.0", "--version", version]
+        command = _next_commands(store, ratings, options)[0].partition(" build ")[2].partition(" --root")[0]
+        assert command == f"comparisons --from responses@1.0.0 --version {free} --ratings ratings@1.0.0"
 
 
 def test_filters_of_users_see_the_ratings_and_ask_for_them(store: Store, tmp_path: Path) -> None:

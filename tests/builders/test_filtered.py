@@ -162,6 +162,24 @@ def test_queries_of_a_benchmark_are_counted_or_dropped(tmp_path: Path) -> None:
         build(store, "decontaminate=true", version="1.2.0")
 
 
+def test_pairs_that_a_filter_could_not_decide_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A filter on a column that is null keeps the pair, and a note says for how many."""
+    rows = [row | {"source": row["source"] if row["source"] == "forum" else None} for row in pairs()]
+    store = imported(tmp_path, rows)
+    rule = tmp_path / "rule.toml"
+    rule.write_text(FILTER.format("forum", "source = 'forum'"), "utf-8")
+    monkeypatch.setattr(filtered, "RANGE_ROWS", 28)
+    manifest = build(store, config=rule)
+    entry = next(entry for entry in manifest.ledger if entry.filter == "forum")
+    assert (entry.n_in, entry.kept, entry.undecided) == (40, 30, 30)
+    note = "forum could not be decided for 30 of 40 pairs, which were kept: a column that it reads is null"
+    assert [line for line in manifest.diagnostics["notes"] if line.startswith(note)]
+    rule.write_text(FILTER.format("forum", "source IS NOT NULL AND source = 'forum'"), "utf-8")
+    assert build(store, config=rule, version="1.1.0").diagnostics["notes"] == []
+
+
 def test_what_the_comparisons_lack_cannot_be_read_by_a_filter(tmp_path: Path) -> None:
     store = imported(tmp_path, pairs())
     rule = tmp_path / "rule.toml"

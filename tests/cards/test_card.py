@@ -128,7 +128,7 @@ def test_front_matter_has_what_is_known_and_no_more(store: Store) -> None:
     text = card.render(builder, changed, *rest)
     head = front_matter(text)
     assert head["license"] == "mit\n---\n# x" and "language" not in head
-    assert "No licence was given" not in text
+    assert "No licence was given" not in text and "The terms of the models that wrote the text" in text
     many = replace(manifest, counts={"default": {"train": 9_000, "test": 1_000}})
     assert front_matter(card.render(builder, many, *rest))["size_categories"] == ["10K<n<100K"]
 
@@ -255,6 +255,11 @@ def test_imported_data_have_cards(imported: Store, name: str) -> None:
     assert verify(imported, f"{name}@0.1.0") == []
     assert "imported from" in text and "Not real data" not in text and "Engine:" not in text
     assert "ALMoST" not in text and "paper's" not in text and "almost" not in front_matter(text)["tags"]
+    names = (
+        "not known, as the text was imported" if name == "queries" else "`bad`, `good`, as the import names"
+    )
+    assert f"**Models**: {names}" in text
+    assert ("Only `already_chosen` looks ahead" in text) == (name == "comparisons")
 
 
 def hostile_inputs(store: Store, imported: Store) -> Iterator[Rendered]:

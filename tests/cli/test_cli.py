@@ -20,6 +20,7 @@ import almost_data
 from almost_data import registry
 from almost_data.cli import app
 from almost_data.cli.console import print_rows
+from almost_data.cli.summary import _funnel as funnel
 from almost_data.generation import Reply, Request
 from almost_data.generation.fake import FakeEngine
 from almost_data.run.build import BuildRun
@@ -36,6 +37,9 @@ def test_a_filter_that_dropped_no_row_is_in_the_summary_and_imports_name_the_nex
     done = cli("import", "queries", "q.txt", "--version", "1.0.0", cwd=tmp_path)
     words = " ".join(done.stdout.split())
     assert "Write your models into ladder.toml, best first" in words
+    assert "built in" in words and "was there" not in words
+    again = cli("import", "queries", "q.txt", "--version", "1.0.0", cwd=tmp_path).stdout
+    assert "was there" in again and "built in" not in again
     assert "--preset delta in place of the file asks Qwen/Qwen3-32B and Qwen/Qwen3-0.6B." in words
     assert "build responses --config ladder.toml --version 1.0.0" in words
     (tmp_path / "filters.toml").write_text(
@@ -159,6 +163,15 @@ def test_show_says_why_rows_were_dropped(fake_store: Store) -> None:
     dropped = {reason: entry.description for entry in ledger for reason, n in entry.dropped.items() if n}
     assert dropped
     assert all(f"{reason} {sentence}" in " ".join(reasons.split()) for reason, sentence in dropped.items())
+
+
+def test_what_left_a_response_alone_is_in_the_funnel(fake_store: Store) -> None:
+    manifest = fake_store.manifest("comparisons@0.1.0")
+    reasons = manifest.diagnostics["dropped_beside"]["few_survivors"]
+    numbers = ", ".join(f"{name} {rows}" for name, rows in reasons.items())
+    printed = io.StringIO()
+    Console(file=printed, width=400).print(funnel([manifest]))
+    assert f"(the other responses to those queries fell to {numbers})" in printed.getvalue()
 
 
 def test_show_json_is_the_manifest(fake_store: Store) -> None:
@@ -439,10 +452,13 @@ def test_filters_of_a_dataset_that_exists_are_named_as_not_used(fake_store: Stor
 
 def test_a_parent_that_exists_is_named_where_another_one_is_built(fake_store: Store, tmp_path: Path) -> None:
     words = ("--engine", "fake", "--dry-run", "--version", "0.9.0")
-    use = "to use one that does, add --from comparisons@0.1.0"
-    line = f"comparisons@0.9.0 does not exist, and is built first: {use}"
-    assert line in cli("build", "filtered", *words, "--root", str(fake_store.root)).stdout.splitlines()
-    assert "--from" not in cli("build", "filtered", *words, "--root", str(tmp_path / "new")).stdout
+    use = "to use one that does, add --from responses@0.1.0"
+    line = f"responses@0.9.0 does not exist, and is built first: {use}"
+    assert line in cli("build", "comparisons", *words, "--root", str(fake_store.root)).stdout.splitlines()
+    assert "--from" not in cli("build", "comparisons", *words, "--root", str(tmp_path / "new")).stdout
+    for root, ref in ((fake_store.root, "comparisons@0.1.0"), (tmp_path / "new", "comparisons@VERSION")):
+        done = cli("build", "filtered", *words, "--root", str(root))
+        assert done.returncode == 2 and "comparisons@0.9.0 does not: give " + ref in done.stderr
     words = (*words, "--root", str(fake_store.root))
     assert "is built first" not in cli("build", "filtered", "--from", "comparisons@0.1.0", *words).stdout
     assert "is built first" not in cli("build", "comparisons", "--from", "queries@0.1.0", *words).stdout
@@ -466,6 +482,15 @@ def test_a_reference_that_nothing_reads_is_refused(fake_store: Store) -> None:
         *("--from", "responses@0.1.0", "--from", "queries@9.9.9"),
     )
     assert (done.returncode, "nothing reads it" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("source", ["data/pairs.csv", "./data/pairs.csv@v1.0.0", "data/no.jsonl", "./data"])
+def test_a_file_is_no_source_of_a_build(tmp_path: Path, source: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/pairs.csv").write_text("prompt,chosen,rejected\nq,a,b\n")
+    done = cli("build", "filtered", "--from", source, "--version", "1.0.0", cwd=tmp_path)
+    assert done.returncode == 2 and "tag or a commit" not in done.stderr
+    assert re.search(r"it is a (file|folder): `import` makes a dataset of it|no such file", done.stderr)
 
 
 def test_json_holds_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:

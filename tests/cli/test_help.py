@@ -19,7 +19,7 @@ from tests.command import run
         ("import responses", "--ladder", "large,medium,small"),
         ("import preferences", "--hub-config", "helpful-base"),
         ("import preferences", "--license", "cc-by-4.0"),
-        ("build comparisons", "--checks", "too_short,refusal"),
+        ("build comparisons", "--checks", "chat,too_short"),
         ("build comparisons", "--set", "comparisons.min_chars=100"),
         ("build responses", "--base-url", "http://HOST:8000/v1"),
     ],

@@ -8,6 +8,7 @@ import pytest
 from almost_data.builders.comparisons.builder import BUILDER
 from almost_data.builders.comparisons.config import ComparisonsConfig
 from almost_data.datasets.filters import Filter, with_reason
+from almost_data.datasets.ledger import undecided_notes
 from almost_data.datasets.user_filters import UserFilter, load_filters
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
@@ -94,11 +95,14 @@ def test_every_column_can_be_read() -> None:
             assert run(rows, ComparisonsConfig(filters=(sql(never, unit),))) is not None
 
 
-def test_a_null_keeps_the_row() -> None:
+def test_a_null_keeps_the_row_and_is_counted() -> None:
     rows = rows_of([[good(100), good(90)]])
     for row in rows:
         row["finish_reason"] = None
-    assert run(rows, ComparisonsConfig(filters=(sql("finish_reason = 'length'"),))) is not None
+    built = run(rows, ComparisonsConfig(filters=(sql("finish_reason = 'length'"),)))
+    assert built is not None
+    [note] = undecided_notes(built.ledger)
+    assert note.startswith("mine could not be decided for 2 of 2 responses, which were kept: a column that")
 
 
 @pytest.mark.parametrize(

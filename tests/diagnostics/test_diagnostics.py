@@ -131,6 +131,15 @@ def test_length_is_form_and_the_model_does_not_lose_it() -> None:
         assert level(result, "surface_beyond_length") == "fine"
 
 
+@pytest.mark.parametrize(("rows", "verdict"), [(1, "fine"), (2, "fine"), (60, "worry")])
+def test_a_few_comparisons_raise_no_alarm_on_length(rows: int, verdict: str) -> None:
+    longer = random_pairs(rows).with_columns(chosen=pl.col("rejected") + " And there is more to say of it.")
+    result = diagnose(longer)
+    assert result["always_longer"] == 1.0 and level(result, "always_longer") == verdict
+    sentence = next(row["sentence"] for row in result["findings"] if row["name"] == "always_longer")
+    assert sentence.startswith("These are too few") == (verdict == "fine")
+
+
 @pytest.mark.parametrize(
     ("accuracy", "low", "longer", "form", "beyond"),
     [
@@ -603,3 +612,4 @@ def test_every_number_has_a_sentence() -> None:
             "worry",
         }
         assert all(words.endswith(".") and len(words) < 130 for _, _, words in rule.steps)
+        assert all("--" not in words or "build filtered --" in words for _, _, words in rule.steps)

@@ -9,6 +9,7 @@ from almost_data.readers.conversations import read_prompt, read_reply
 from almost_data.readers.detection import detect
 from almost_data.readers.dialogue_text import read_hh, read_steer
 from almost_data.readers.reasons import Unusable
+from almost_data.readers.row_readers import read_hh_replies
 from tests.readers.layouts import Pair, pairs_of, user
 
 PROMPT = (user("Why?"),)
@@ -175,6 +176,29 @@ def test_text_about_templates_is_text(text: str) -> None:
     assert read_prompt(text) == (user(text),)
 
 
+ENDINGS = ("\n\n", "\r\n\r\n", "\n", "\r\n")
+
+
+@pytest.mark.parametrize("first", ENDINGS)
+@pytest.mark.parametrize("later", ENDINGS)
+def test_turns_that_are_parted_in_two_ways_are_read_right_or_not_at_all(first: str, later: str) -> None:
+    text = f"Human: Why?{first}Assistant: So.{later}Human: Where?{later}Assistant: There."
+    if first not in later:
+        with pytest.raises(Unusable):
+            read_hh(text)
+    else:
+        assert [turn["content"] for turn in read_hh(text)] == ["Why?", "So.", "Where?", "There."]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_reply_after_a_dialogue_is_one_turn(ending: str) -> None:
+    row = {"prompt": f"Human: Why?{ending}Assistant:", "rejected": "No."}
+    with pytest.raises(Unusable) as error:
+        read_hh_replies(row | {"chosen": f"So.{ending}Human: Where?{ending}Assistant: There."})
+    assert error.value.reason == "not_one_reply"
+    assert read_hh_replies(row | {"chosen": "So.\nAs Human: a film says."})[0].chosen.text.startswith("So.")
+
+
 def test_turns_that_stand_in_one_line_or_without_a_reply_between_them_are_not_read() -> None:
     assert read_hh("\n\nHuman: Why?") == PROMPT
     for text in (
@@ -196,6 +220,8 @@ def test_a_dialogue_of_helpsteer_begins_with_the_text_of_the_user(text: str) -> 
         read_steer(text)
 
 
-def test_a_line_of_a_script_within_a_turn_is_no_turn() -> None:
-    text = "\n\nHuman: Write a play.\n\nAssistant: Here it is:\nHuman: Hi.\nAssistant: Ho."
+def test_a_line_of_one_speaker_within_a_turn_is_text_and_those_of_both_are_not_read() -> None:
+    text = "\n\nHuman: Name a film.\n\nAssistant: It is called:\nHuman: All Too Human."
     assert [turn["role"] for turn in read_hh(text)] == ["user", "assistant"]
+    with pytest.raises(Unusable):
+        read_hh(f"{text}\nAssistant: And who plays in it?")

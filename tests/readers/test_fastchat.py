@@ -92,14 +92,63 @@ def test_models_whose_names_are_no_folders_get_others(store: Store, tmp_path: Pa
     assert "--ladder gpt-3.5,qwen=Qwen/Qwen3-8B,alpaca=alpaca-13b:v1 " in import_command(manifest)
     for wrong, why in (
         (["a=gpt-3.5", "b=gpt-3.5"], "name each responder of the file once"),
-        (["a=gpt-3.5", "b=other"], "no row of responder 'other'"),
+        (["a=gpt-3.5", "b=other"], "no row of responder 'other'.*; it has .*alpaca"),
         (["a=x,y", "b"], "to a name without a comma"),
     ):
         with pytest.raises(InputError, match=why):
             importing.import_responses(store, folder, wrong, "2.0.0")
 
 
-@pytest.mark.parametrize("files", [OLD, CURRENT, ARENA_HARD])
+ARENA_HARD_2 = {
+    "question.jsonl": [{"uid": n, "prompt": text} for n, text in enumerate(("Why?", "Where?"))],
+    **{
+        f"model_answer/{model}.jsonl": [
+            {"uid": n, "model": model, "messages": [{"role": "user"}, {"content": {"answer": row["text"]}}]}
+            for n, row in enumerate(answers(model, False))
+        ]
+        for model in "ab"
+    },
+}
+BROKEN: list[dict[str, Any]] = [
+    *({"choices": value} for value in (["So."], {"0": {"turns": ["So."]}}, [{"turns": [["So."]]}], 7)),
+    *({"messages": value} for value in (["So."], [{}, {"content": 7}], [{}])),
+]
+
+
+@pytest.mark.parametrize("answer", BROKEN)
+def test_an_answer_of_another_form_is_a_reason(store: Store, tmp_path: Path, answer: dict[str, Any]) -> None:
+    row = {"question_id": 80, "model_id": "a", **answer}
+    files = CURRENT | {"model_answer/a.jsonl": [row, *answers("a", True)[1:]]}
+    folder = write(tmp_path / "bench", files)
+    rows = store.scan(
+        importing.import_responses(store, folder, ["a", "b"], "1.0.0").ref, "rejected"
+    ).collect()
+    assert rows["reason"].to_list() == ["missing"]
+    with pytest.raises(InputError, match=r"no row that can be used .*: correct the rows"):
+        importing.import_preferences(store, folder, "1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("question.jsonl", {"question_id": 80, "turns": [{"content": ["Why?"]}]}),
+        ("model_judgment/gpt-4_pair.jsonl", judgment(80, "model_1", "model_1") | {"model_1": ["a"]}),
+        ("model_judgment/gpt-4_pair.jsonl", judgment(80, "model_1", "model_1") | {"g1_winner": ["a"]}),
+    ],
+)
+def test_a_question_or_judgment_of_another_form_is_a_reason(
+    store: Store, tmp_path: Path, name: str, row: dict[str, Any]
+) -> None:
+    good = [judgment(81, "model_1", "model_1")] if "judgment" in name else CURRENT[name][1:]
+    files = CURRENT | {"model_judgment/gpt-4_pair.jsonl": [judgment(n, *["model_1"] * 2) for n in (80, 81)]}
+    folder = write(tmp_path / "bench", files | {name: [row, *good]})
+    manifest = importing.import_preferences(store, folder, "1.0.0")
+    [pair] = store.scan(manifest.ref).collect().to_dicts()
+    assert pair["prompt"][0]["content"] == "Where?"
+    assert len(store.scan(manifest.ref, "rejected").collect()) == 1
+
+
+@pytest.mark.parametrize("files", [OLD, CURRENT, ARENA_HARD, ARENA_HARD_2])
 def test_answers_are_responses_to_the_first_turn(
     store: Store, tmp_path: Path, files: dict[str, Rows]
 ) -> None:

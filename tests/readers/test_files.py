@@ -150,6 +150,18 @@ def test_a_folder_is_its_files_in_order_and_known_by_all_of_them(tmp_path: Path)
         ("a.json", b"<!DOCTYPE html><html></html>", r"a\.json: a web page: download the file itself"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", r"a\.csv:3: 3 cells under 2 column names: quote cells that hold ','"),
         ("a.csv", b"a,b\n1\n", r"a\.csv:2: 1 cells under 2 column names: quote cells that hold a line break"),
+        ("a.csv", b"a,b\n1,2\na,b\n3,4", r"a\.csv:3: the header again, .* joined: delete this line"),
+        ("a.csv", b"\xef\xbb\xbfa,b\n1,2\n\xef\xbb\xbfa,b\n", r"a\.csv:3: a byte order mark.*: delete it"),
+        ("a.jsonl", b'{"a": 1}\n\xef\xbb\xbf{"a": 2}', r"a\.jsonl:2: a byte order mark.*: delete it"),
+        (
+            "a.csv",
+            b"Exported\na,b\n1,2\n",
+            r"a\.csv:2: 2 cells under 1 .*, or delete 'Exported', if that is a",
+        ),
+        ("a.csv", b"a,b\n1\n", r"a\.csv:2: .* line break, or write the cells that are missing"),
+        ("a.json", b'{"columns": ["a", "b"], "data": [["1", "2"]]}', r"a\.json: columns, and rows as lists"),
+        ("a.json", b'{"a": [[{"b": 1}], []], "c": [[], []]}', r"a\.json: a list for each column: write"),
+        ("a.tsv", b'a\tb\tc\n"1\t2\t3\n4"\t5\t6\n', r"a\.tsv:2: a quote that opens a cell joins lines"),
         ("a.csv", b'a,b\n"1,2\n', r"a\.csv:2: broken CSV"),
         ("a.csv", b"a,a\n1,2\n", r"a\.csv:1: two columns have the same name"),
         ("a.jsonl.gz", b"not packed", r"a\.jsonl\.gz: cannot be unpacked.*or name it without \.gz"),
@@ -225,8 +237,9 @@ def test_a_csv_header_says_what_parts_its_cells(tmp_path: Path, mark: str) -> No
 
 def test_columns_without_a_name_may_be_several(tmp_path: Path) -> None:
     """Spreadsheets leave them at the end of every line."""
-    (tmp_path / "a.csv").write_bytes(b"a,b,,\n1,2,,\n")
-    assert [(row["a"], row["b"]) for row in read(tmp_path / "a.csv")] == [("1", "2")]
+    for text in (b"a,b,,\n1,2,,\n", b"a,b\n1,2,,\n"):
+        (tmp_path / "a.csv").write_bytes(text)
+        assert [(row["a"], row["b"]) for row in read(tmp_path / "a.csv")] == [("1", "2")]
 
 
 def test_a_folder_of_save_to_disk_is_refused(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from almost_data.errors import InputError
 from almost_data.readers import files
 from almost_data.readers.detection import detect
 from almost_data.readers.dialogue_text import read_hh
-from almost_data.readers.layout import PARTS, PROMPT_COLUMNS, Layout, number_of
+from almost_data.readers.layout import PROMPT_COLUMNS, Layout, number_of
 from almost_data.readers.layouts import LAYOUTS
+from almost_data.readers.parts import PARTS
 from almost_data.readers.preferences import (
     Rejected,
     by_columns,
@@ -254,10 +255,16 @@ def test_dialogues_of_hh_in_any_line_endings(ending: str, has_start: bool) -> No
         [{"text": "x", "summary_a": "a", "summary_b": "b", "choice": 1}],
         [{"question": "q", "instruction": "i", "chosen": "a", "rejected": "b"}],
         *([{"question": "q", part: "c", "chosen": "a", "rejected": "b"}] for part in PARTS),
+        [{"question": "q", "chosen": "a", "rejected": "b", "wiki_passages": ["c"]}],
+        *(
+            [{"question": "q", "chosen": "a", "rejected": "b", **dict.fromkeys(choices, "c")}]
+            for choices in (["A", "B"], ["option_a", "option_b"], ["choice1", "choice2"])
+        ),
         [{"prompt": 1, "chosen": "a", "rejected": "b"}],
         [{"prompt": "q", "chosen": '["a"]', "rejected": '["b", "c"]'}],
         [{"prompt": "q", "chosen": "['a', 'b']", "rejected": "['c']"}],
         [{"prompt": "q", "chosen": "array(['a'], dtype=object)", "rejected": "array(['c'], dtype=object)"}],
+        [{"prompt": "[{'role': 'user', 'content': 'q'}]", "chosen": "a", "rejected": "b"}],
         [{"prompt": None, "chosen": None, "rejected": None}],
         [{}],
     ],
@@ -312,6 +319,7 @@ def test_answers_without_a_preference_are_sent_to_the_import_of_responses(row: R
     for judged in (
         *({"prompt": "q", "chosen": "a"}, {"prompt": "q", "id": "x1", "kind": "y"}),
         {"prompt": "q", "best_chosen": "No, a leaf.", "rejected_text": "It is."},
+        {"question": "q", "answer_matching_behavior": "No, a", "answer_not_matching_behavior": "It b"},
         *(
             {"prompt": "q", "x": "No, a leaf.", "y": "It is.", name: "x"}
             for name in ("Preference", "ranking")
@@ -320,6 +328,14 @@ def test_answers_without_a_preference_are_sent_to_the_import_of_responses(row: R
         with pytest.raises(InputError) as error:
             detect([judged], "file.jsonl", list(judged))
         assert "import responses" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [("ultrafeedback", "the best completion over"), ("nectar", "lowest rank")]
+)
+def test_a_layout_of_several_replies_says_which_are_compared(name: str, rule: str) -> None:
+    [layout] = [layout for layout in LAYOUTS if layout.name == name]
+    assert rule in layout.described
 
 
 def test_a_refusal_names_so_many_columns_and_their_beginnings() -> None:
@@ -371,7 +387,7 @@ def test_a_label_of_no_side_is_told_what_would_be_one(name: str, column: str, la
     [layout] = [layout for layout in LAYOUTS if layout.name == name]
     [read] = read_all(layout, [("row 0", {**layout.example, column: label})])
     assert isinstance(read.result, Rejected) and read.result.reason == "no_preference"
-    assert read.result.detail == f"no side is better: {words}"
+    assert read.result.detail == f"no side is better: {words}: write one of them"
 
 
 LABELLED = [layout for layout in LAYOUTS if layout.labels]
@@ -424,7 +440,7 @@ def test_a_late_value_in_a_column_of_another_layout_is_a_reason() -> None:
     """The layout is told by a sample, in which the column is null; a user who names the columns decides."""
     late = ROW | {"question": "another prompt"}
     named = by_columns({name: name for name in ROW})
-    for column in ("question", "generations", "context"):
+    for column in ("question", "generations", "context", "gold_document"):
         row = ROW | {column: "a late value"}
         [read] = read_all(detect([ROW], "rows", list(row)), [("row 0", row)])
         assert isinstance(read.result, Rejected) and read.result.reason == "ambiguous"
@@ -505,6 +521,36 @@ def test_conversations_are_read_up_to_the_turn_that_was_judged() -> None:
     later = [row("b", 2), row("b", None), row("b", 3), row("b", 0), row("b", 1.5)]
     reasons = ["equal_sides", *["prompts_differ"] * 2, *["not_one_reply"] * 3]
     assert pairs_of(layout, [same, *later]) == ([], reasons)
+
+
+def test_a_vote_within_a_session_has_earlier_turns_that_are_not_read() -> None:
+    """The Arena's 140k: `full_conversation` has the exchanges of the votes before."""
+    turns = [[user("r"), assistant(text)] for text in "ab"]
+    row = {"conversation_a": turns[0], "conversation_b": turns[1], "winner": "model_a"}
+    exchange = {"user": turns[0][0], "model_side_a": turns[0][1], "model_side_b": turns[1][1]}
+    rows = [
+        row | {"evaluation_order": order, "full_conversation": [exchange] * size}
+        for order, size in ((1, 1), (2, 2), (None, 2), (2, 0))
+    ]
+    layout = detect(rows, "rows", list(rows[0]))
+    assert pairs_of(layout, rows) == ([Pair([user("r")], "a", "b")], ["earlier_turns"] * 3)
+
+
+def test_lists_of_steps_are_no_rival_replies() -> None:
+    layout = next(layout for layout in LAYOUTS if layout.name == "rewardbench2")
+    row = {"prompt": "q", "chosen": ["a", "b"], "rejected": ["c"]}
+    assert pairs_of(layout, [row]) == ([], ["not_one_reply"])
+    assert len(pairs_of(layout, [row | {"num_correct": 2}])[0]) == 2
+    rm_bench = {"prompt": "q", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"], "domain": "chat"}
+    assert len(pairs_of(layout, [rm_bench])[0]) == 9
+    assert len(pairs_of(layout, [row | {"chosen": ["a"], "rejected": ["b", "c"]}])[0]) == 2
+
+
+def test_a_side_without_text_or_of_a_picture_is_no_reply() -> None:
+    for reply, reason in (("\u200b", "no_reply"), ("img/0_a.png", "image"), ("http://x.org/a.JPG", "image")):
+        assert pairs_of(detect([ROW], "rows", []), [ROW | {"chosen": reply}]) == ([], [reason])
+    fine = ROW | {"chosen": "See img/a.png", "rejected": "a.png"}
+    assert len(pairs_of(detect([ROW], "rows", []), [fine])[0]) == 1
 
 
 def test_scores_of_two_scales_are_not_compared() -> None:
@@ -657,10 +703,12 @@ def test_unpaired_replies_make_a_pair_only_where_a_true_and_a_false_one_follow_e
     layout = detect(rows(True, False), "rows", [])
     good, reasons = pairs_of(layout, rows(True, False, 1, None))
     assert [pair[1:] for pair in good] == [("True0", "False1"), ("12", "False1")] and reasons == []
+    equal = [row | {"completion": text} for row, text in zip(rows(True, False, False), "aba", strict=True)]
+    assert [pair[1:] for pair in pairs_of(layout, equal)[0]] == [("a", "b")]
     alone = [*rows(True), *rows(True, True, prompt="r"), *rows(False)]
-    assert pairs_of(layout, alone) == ([], ["no_preference"] * 3)
+    assert pairs_of(layout, alone) == ([], ["lone_row", "no_preference", "lone_row"])
     of_two_systems = [row | {"system": text} for row, text in zip(rows(True, False), "ab", strict=True)]
-    assert pairs_of(layout, of_two_systems) == ([], ["no_preference"] * 2)
+    assert pairs_of(layout, of_two_systems) == ([], ["lone_row"] * 2)
 
 
 def test_replies_that_repeat_the_prompt_are_no_replies_where_most_of_them_do() -> None:
@@ -694,6 +742,10 @@ def test_replies_that_repeat_the_prompt_are_no_replies_where_most_of_them_do() -
         {"responses": ["No, a leaf.", "Yes."], "chosen": "0", "rejected": "1"},
         {"responses": {"left": "No, a leaf.", "right": "Yes."}, "chosen": "left", "rejected": "right"},
         {"completions": [{"id": "x7"}, {"id": "y1"}, {"uuid": None}], "chosen": "x7", "rejected": "y1"},
+        {"response_a": "No.", "response_b": "Yes.", "chosen": "Assistant A", "rejected": "Assistant B"},
+        {"response_1": "No.", "response_2": "Yes.", "chosen": "Answer 1", "rejected": "Answer 2"},
+        {"response_1": "No.", "response_2": "Yes.", "chosen": "first", "rejected": "second"},
+        {"gpt-4-output": "No.", "claude-output": "Yes.", "chosen": "GPT-4", "rejected": "claude"},
     ],
 )
 def test_a_chosen_that_names_a_reply_elsewhere_is_no_reply(row: Row) -> None:
@@ -702,6 +754,24 @@ def test_a_chosen_that_names_a_reply_elsewhere_is_no_reply(row: Row) -> None:
     with pytest.raises(InputError, match=r"^rows: chosen names a column, .*, and is no reply: write"):
         detect([row, row, reply], "rows", list(row))
     assert detect([row, reply], "rows", list(row)).name == "trl"
+    words = row | {"chosen": "Tea", "rejected": "Banana"}
+    assert detect([words], "rows", list(words)).name == "trl"
+
+
+@pytest.mark.parametrize("labels", ["AB", ("response_a", "response_b"), ("Model A", "Model B")])
+def test_a_named_column_that_names_a_reply_elsewhere_is_no_reply(tmp_path: Path, labels: Any) -> None:
+    file = tmp_path / "rows.jsonl"
+    replies = {"response_a": "No, a leaf.", "response_b": "Yes."}
+    rows = [{"prompt": "Is tea a fruit?", **replies, "preferred": label} for label in labels]
+    file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    columns = {"prompt": "prompt", "chosen": "preferred", "rejected": "response_b"}
+    with pytest.raises(
+        InputError, match=r"preferred names a column, .*, and is no reply: .*winner, which says"
+    ):
+        read_preferences(str(file), columns)
+    with pytest.raises(InputError, match=r"rename the columns of two replies .* model_a, model_b or tie"):
+        read_preferences(str(file))
+    assert read_preferences(str(file), columns | {"chosen": "response_a"}).layout.is_named
 
 
 def test_replies_that_repeat_the_prompt_behind_a_label_are_no_replies() -> None:
@@ -818,6 +888,21 @@ def test_named_columns_decide(tmp_path: Path) -> None:
             by_columns(assignments)
 
 
+def test_the_input_of_an_instruction_that_is_named_is_read_after_it(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"instruction": "Say", "input": "tea", "good": "a", "bad": "b"}), "utf-8")
+    columns = {"prompt": "instruction", "chosen": "good", "rejected": "bad"}
+    read = read_preferences(str(file), columns)
+    assert read.described == "columns (instruction, good, bad, input)"
+    [row] = read.rows
+    assert not isinstance(row.result, Rejected)
+    assert row.result[0].prompt == (user("Say\n\ntea"),)
+    read = read_preferences(str(file), columns | {"system": "input"})
+    [row] = read.rows
+    assert not isinstance(row.result, Rejected)
+    assert [turn["content"] for turn in row.result[0].prompt] == ["tea", "Say"]
+
+
 def test_columns_with_commas_and_signs_in_their_names_can_be_named() -> None:
     assert parse_columns("prompt=a, b,chosen=c=d,rejected=best, or e.f") == {
         "prompt": "a, b",
@@ -828,7 +913,7 @@ def test_columns_with_commas_and_signs_in_their_names_can_be_named() -> None:
         *("prompt=a,label=b", "prompt", "prompt=a,prompt=b", "a,prompt=b", "prompt="),
         *("prompt=a, chosen=b", "prompt=a,chosen=a"),
     ):
-        with pytest.raises(InputError, match=r"^import\.columns .*: write prompt=NAME,"):
+        with pytest.raises(InputError, match=r"^import\.columns .*: write one or more of prompt=NAME,"):
             parse_columns(text)
 
 

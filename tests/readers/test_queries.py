@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 
 from almost_data.errors import InputError
-from almost_data.readers.layout import PARTS
-from almost_data.readers.queries import CHOICES, CONVERSATIONS, find_column, find_queries
+from almost_data.readers.detection import detect
+from almost_data.readers.parts import PARTS
+from almost_data.readers.queries import CONVERSATIONS, find_column, find_queries
 from almost_data.readers.reasons import Unusable
+from almost_data.readers.responses import find_columns
 
 ROLES = ("user", "assistant") * 2
+NAN = float("nan")
 
 
 def read(row: dict[str, Any]) -> list[tuple[str, str]]:
@@ -39,7 +42,24 @@ def read(row: dict[str, Any]) -> list[tuple[str, str]]:
             [("user", "a"), ("assistant", "b"), ("user", "c")],
         ),
         ({"prompt": "c", "history": "[]"}, [("user", "c")]),
+        (
+            {"query": "c", "history": [["user", "a"], ["assistant", "b"]]},
+            [("user", "a"), ("assistant", "b"), ("user", "c")],
+        ),
+        *(({"instruction": "a", "input": null}, [("user", "a")]) for null in ("nan", "<noinput>", NAN)),
+        *(({"question": "a", "system": null}, [("user", "a")]) for null in ("None", "nan", NAN)),
+        (
+            {"messages": [{"role": "system", "content": " "}, {"role": "user", "content": "a"}]},
+            [("user", "a")],
+        ),
+        ({"prompt": "<image> in SVG?"}, [("user", "<image> in SVG?")]),
+        ({"prompt": "<image>a.png</image>?"}, [("user", "<image>a.png</image>?")]),
         ({"turns": ["a", "b"]}, [("user", "a")]),
+        ({"turns": [{"content": "a"}, {"content": "b"}]}, [("user", "a")]),
+        (
+            {"messages": [{"role": "User", "content": "a"}, {"role": "Chatbot", "content": "b"}]},
+            [("user", "a")],
+        ),
         (
             {"source": "s", "conversation": [{"input": "a", "output": "b"}, {"input": "c", "output": "d"}]},
             [("user", "a"), ("assistant", "b"), ("user", "c")],
@@ -82,7 +102,17 @@ def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) 
     [
         ({"history": "a: b"}, "unreadable_history"),
         ({"history": [{"role": "user", "content": None}]}, "unreadable_history"),
+        ({"history": [["user", "a"], ["user", "b"]]}, "unreadable_history"),
         ({"system": 7}, "unreadable_system"),
+        ({"image_id": 0}, "image"),
+        ({"imageId": "n1"}, "image"),
+        ({"prompt": "<image>\nWhy?"}, "image"),
+        ({"prompt": [{"role": "user", "content": "Why?\n<image>"}]}, "image"),
+        ({"prompt": "\u200b \ufeff"}, "no_prompt"),
+        *(
+            ({"prompt": [{"role": "system", "content": "a", name: [{"name": "f"}]}]}, "tool_turn")
+            for name in ("tools", "functions")
+        ),
         ({"image": "x.png"}, "image"),
         ({"images": ["x"]}, "image"),
         ({"img_path": "x.png"}, "image"),
@@ -91,6 +121,7 @@ def test_text_beside_what_says_that_it_may_be_no_prompt_is_refused(beside: str) 
         ({"prompt": [{"role": "user", "content": [{"type": "tool_result", "content": "7"}]}]}, "not_text"),
         ({"prompt": "**User:** Hi\n**Assistant:** Ho\n**User:** Why?"}, "template_text"),
         ({"prompt": "{'role': 'user', 'content': 'Why?'}"}, "unreadable_json"),
+        ({"prompt": "{'id': 3, 'role': 'user', 'content': 'Why?'}"}, "unreadable_json"),
     ],
 )
 def test_what_belongs_to_the_prompt_and_cannot_be_read_is_a_reason(beside: Any, reason: str) -> None:
@@ -100,7 +131,13 @@ def test_what_belongs_to_the_prompt_and_cannot_be_read_is_a_reason(beside: Any, 
     assert read({**dict.fromkeys(beside), "prompt": "Why?"}) == [("user", "Why?")]
 
 
-@pytest.mark.parametrize("part", [*CONVERSATIONS, "input", *PARTS, *(" and ".join(two) for two in CHOICES)])
+CHOICES = [
+    *("A and B", "option_a and option_b", "option1 and option2", "choice1 and choice2", "opa and opb"),
+    *("option_0 and option_9", "mc_answer1 and mc_answer2", "answerA and answerB and answerC"),
+]
+
+
+@pytest.mark.parametrize("part", [*CONVERSATIONS, "input", *PARTS, "flores_passage", "gold doc", *CHOICES])
 def test_a_question_beside_what_may_belong_to_it_is_refused(part: str) -> None:
     """MMLU and its like: without its choices a question is not the whole prompt."""
     row = {"question": "Which is a leaf?", **dict.fromkeys(part.split(" and "), "tea"), "answer": 0}
@@ -110,6 +147,47 @@ def test_a_question_beside_what_may_belong_to_it_is_refused(part: str) -> None:
     named = find_column(list(row), [row], "rows", "question").read("rows:1", row)
     assert [turn["content"] for turn in named] == [row["question"]]
     assert find_column(["prompt", "A", "B", "C", "D"], [], "rows").name == "prompt"
+    answers = ["question", "answerA", "answerB", "answer_1", "has_context", "answer"]
+    assert find_column(answers, [dict.fromkeys(answers, "a")], "rows").name == "question"
+
+
+def test_tools_beside_whole_conversations_of_responders_are_refused() -> None:
+    chat = [{"role": role, "content": "Hi"} for role in ROLES]
+    row = {"large": chat, "small": chat, "tools": [{"name": "f"}]}
+    ladder = {"large": "large", "small": "small"}
+    with pytest.raises(
+        InputError, match="rows: tools may belong to the prompts of large and small: write it"
+    ):
+        find_columns(list(row), [row], "rows", ladder, {})
+    assert find_columns(list(row), [row | {"tools": None}], "rows", ladder, {}).prompt is None
+
+
+@pytest.mark.parametrize(
+    "turn", [{"parent_id": 7}, {"conversation_id": "c", "turn": 2}, {"session_id": 0, "turn_idx": "1"}]
+)
+def test_rows_that_are_turns_of_a_conversation_are_no_prompts(turn: dict[str, Any]) -> None:
+    first = {**turn, **{name: None if name == "parent_id" else 0 for name in [*turn][-1:]}}
+    rows = [{"prompt": "And then?", "chosen": "a", "rejected": "b", **columns} for columns in (first, turn)]
+    last = [*turn][-1]
+    for setting, refuse in (
+        ("query=prompt", lambda: find_queries([*rows[0]], rows, "rows", None)),
+        ("prompt=prompt,chosen=NAME,rejected=NAME", lambda: detect(rows, "rows", [*rows[0]])),
+        ("prompt=prompt", lambda: find_columns([*rows[0]], rows, "rows", {"chosen": "", "rejected": ""}, {})),
+    ):
+        with pytest.raises(
+            InputError, match=rf"are turns of conversations \({last}\): .* by import\.col.*{setting}"
+        ):
+            refuse()
+    assert find_queries([*rows[0]], rows, "rows", "prompt").name == "prompt"
+    assert find_queries([*rows[0]], rows[:1], "rows", None).name == "prompt"
+    chat = [{"role": "user", "content": "And then?"}]
+    whole = [{"role": role, "content": "Hi"} for role in ROLES]
+    for columns in ({"prompt": chat}, {"history": [["Hi", "Ho"]]}):
+        dialogues = [{**row, **columns} for row in rows]
+        assert find_queries([*dialogues[0]], dialogues, "rows", None).name == "prompt"
+        assert detect(dialogues, "rows", [*rows[0]]).name == "trl"
+    sides = [{**row, "chosen": whole, "rejected": whole} for row in rows]
+    assert detect(sides, "rows", [*rows[0]]).name == "trl"
 
 
 def test_a_column_without_a_value_is_no_second_prompt_and_a_late_value_is_a_reason() -> None:
@@ -173,8 +251,15 @@ def test_lists_of_texts_that_a_table_has_as_text_are_no_query(cell: str) -> None
     assert find_queries(["prompt"], [*rows, *[{"prompt": "Why?"}] * 2], "rows", None).name == "prompt"
 
 
+def test_the_input_of_an_instruction_that_is_named_is_read_after_it() -> None:
+    row = {"instruction": "Say", "input": "tea", "query": "Why?"}
+    for system, texts in ((None, ["Say\n\ntea"]), ("input", ["tea", "Say"])):
+        column = find_queries(list(row), [row], "rows", "instruction", system)
+        assert [turn["content"] for turn in column.read("rows:1", row)] == texts
+
+
 def test_a_list_of_texts_is_no_list_of_turns() -> None:
-    with pytest.raises(InputError, match=r"^rows:1: conversations .*, not a list of texts: write each as"):
+    with pytest.raises(Unusable, match=r"^conversations .*, not a list of texts: write each as"):
         read({"conversations": ["Why?", "Because."]})
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ import pytest
 from almost_data.builders.checks import check_names
 from almost_data.builders.comparisons.config import ComparisonsConfig
 from almost_data.cli import app as cli
+from almost_data.cli.console import console
 from almost_data.datasets.builder import prompt_id
 from almost_data.datasets.user_filters import UserFilter
 from almost_data.diagnostics.agreement import Verdicts, agreement
@@ -28,6 +30,7 @@ from almost_data.readers import reviews
 from almost_data.run import build, importing, presets
 from almost_data.run.ablation import FILTERED, JUDGED, ablate, filter_rows, judge_rows, matched, variants
 from almost_data.store.store import Store
+from tests.command import run as command
 from tests.jsonl import jsonl
 from tests.schema import with_defaults
 from tests.settings import with_settings
@@ -211,7 +214,7 @@ def test_agreement_with_a_judge_is_what_a_short_script_counts(
         longer, shorter = [hit for gap, hit in hits if gap > 0], [hit for gap, hit in hits if gap < 0]
         near = [hit for gap, hit in hits if abs(gap) <= 100]
         measured, balanced = outcome.agreement, [mean(part) for part in (longer, shorter) if part]
-        assert (measured.plain.pairs, measured.ties) == (len(hits), 0)
+        assert (measured.plain.pairs, measured.ties) == (len(hits), None), "preferences hold no tie"
         assert measured.plain.value == pytest.approx(mean(hit for _, hit in hits))
         assert measured.near.value == pytest.approx(mean(near))
         assert measured.balanced.value == (pytest.approx(mean(balanced)) if len(balanced) == 2 else None)
@@ -220,9 +223,30 @@ def test_agreement_with_a_judge_is_what_a_short_script_counts(
                 assert share.low is not None and share.high is not None
                 assert share.low <= share.value <= share.high
     rows = judge_rows(outcomes)
+    assert all(row[2] == "" for row in rows), "so there is no column of ties"
     assert all(len(row) == len(JUDGED) and row[3].startswith(f"{float(row[3][:4]):.1f}%") for row in rows)
     bare = outcomes[0].agreement
     assert bare and bare.balanced.value and bare.plain.value and bare.balanced.value < bare.plain.value
+
+
+def test_no_cell_is_cut_and_no_gap_is_minus_zero(
+    families: tuple[build.BuildRun, list[dict[str, object]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, verdicts = families
+    judge = jsonl(tmp_path / "judge.jsonl", verdicts)
+    words = ["--from", "responses@1.0.0", "--version", "1.0.0", "--reviews", judge]
+    settings = ("comparisons.pairing=all", 'comparisons.checks=["too_short", "unfinished"]')
+    words += [word for setting in settings for word in ("--set", setting)]
+    for is_terminal in (False, True):
+        monkeypatch.setattr(console, "_force_terminal", is_terminal)
+        printed = command("ablate", *words, "--root", str(run.store.root)).stdout
+        assert "…" not in printed and " ties" not in printed and re.search(r"\d% \(\d+-\d+\)", printed)
+    outcome = ablate(run)[0]
+    assert outcome.manifest
+    outcome.manifest.diagnostics["text"]["length_gap"]["q50"] = -0.25
+    assert filter_rows([outcome])[0][3] == "+0"
 
 
 def test_verdicts_on_other_answers_are_counted(
@@ -296,6 +320,7 @@ def test_the_command_prints_a_line_for_each_variant(
     printed = capsys.readouterr().out
     assert "heuristic only" in printed
     assert "without dont_know" in printed
+    assert "agreed" not in printed, "there are no ratings"
     cli.main(["ablate", *where, "--json"])
     numbers = json.loads(capsys.readouterr().out)
     assert [row["comparisons"] for row in numbers] and numbers[0]["variant"] == "no filter"
@@ -380,7 +405,7 @@ def test_reviews_of_real_answers_agree_more_after_the_filter(shared: Path, tmp_p
     }
     none, heuristic = outcomes["no-filter"], outcomes["heuristic"]
     assert none and heuristic
-    assert none.plain.pairs + none.ties == 398  # of 400, one answer of 400 is empty
+    assert none.plain.pairs + (none.ties or 0) == 398  # of 400, one answer of 400 is empty
     assert (heuristic.plain.value or 0) > (none.plain.value or 1)
 
 

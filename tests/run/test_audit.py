@@ -147,7 +147,7 @@ def test_prompts_that_differ_in_numbers_alone_are_counted(tmp_path: Path) -> Non
     result = audit(Store(tmp_path), jsonl(tmp_path / "pairs.jsonl", rows))
     [row] = [row for row in result["measures"] if row["name"] == "only_numbers"]
     assert (row["number"], row["level"]) == (0.9, "worry")
-    assert row["value"] == "90.0% (36 of 40 prompts); the other 4 differ in words"
+    assert row["value"] == "90.0% (36 of 40 prompts); without them 4 are left"
 
 
 def test_clean_data_pass_every_measure(tmp_path: Path) -> None:
@@ -209,6 +209,7 @@ def test_a_dataset_of_the_store_is_audited_as_its_file_is(tmp_path: Path) -> Non
     of_file = audit(Store(root), source)
     of_store = audit(Store(root), "comparisons")
     assert numbers(of_file) == numbers(of_store)
+    assert (of_file["source"], of_store["source"]) == ("pairs.jsonl", "comparisons@1.0.0")
     assert {row["name"]: row["value"] for row in of_file["measures"]}["always_longer"].endswith("%)")
     for how in ({"columns": {"prompt": "chosen"}}, {"part": HubPart("a", None)}):
         with pytest.raises(InputError, match=r"^comparisons@1\.0\.0: a dataset of the store: leave out"):
@@ -290,6 +291,10 @@ def test_thresholds_decide_the_exit_code(tmp_path: Path, capsys: pytest.CaptureF
         ("[max]\nlength_gap = 300\n", "length_gap is a share of the rejected length, and 300 is too large"),
         ("[max]\ncut_off = nan\n", r"max\.cut_off: nan is no number that can be compared"),
         ('[max]\n"left_out.no_prompt" = 5\n', r"left_out\.no_prompt is a share"),
+        (
+            "[max]\nleft_out.no_reply = 0.1\n",
+            r'\[max\] left_out: put the name in quotes: "left_out\.no_reply"',
+        ),
         ("[max", r"write tables \[max\] and \[min\]"),
     ],
 )

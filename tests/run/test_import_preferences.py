@@ -75,8 +75,10 @@ def test_an_import_says_first_which_layout_it_read(
 ) -> None:
     file = jsonl(tmp_path / "a.jsonl", ORCA)
     run("import", "preferences", file, "--version", "1.0.0", "--root", str(tmp_path / "build"))
-    first, *_ = capsys.readouterr().out.splitlines()
+    first, *lines = capsys.readouterr().out.splitlines()
     assert first == "read as: Orca DPO (question, chosen, rejected)"
+    command = next(line for line in lines if " build filtered " in line)
+    assert "--version 1.0.0 --checks chat" in command, "without a rule it would be a copy"
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet", "csv"])

@@ -167,7 +167,18 @@ def test_a_named_column_holds_the_system_prompt(store: Store, tmp_path: Path) ->
         ("a.jsonl", b'{"prompt": "p", "model_y": "1", "x": ""}', "x,mode_y", "did you mean 'model_y'"),
         ("a.jsonl", b'{"x": "p", "y": "1"}', "x,y", r"a\.jsonl: no column 'prompt'"),
         ("a.jsonl", b'{"prompt": "p", "x": "1", "y": "1"}', "x,x", "duplicate responder 'x'"),
-        ("a.jsonl", b'{"prompt": "p", "x": "1", "y": 7}', "x,y", r"a\.jsonl:1: y must be text, not int"),
+        (
+            "a.jsonl",
+            b'{"prompt": "p", "x": "1", "y": 7}',
+            "x,y",
+            r"of 'y', such as a\.jsonl:1: y must be text",
+        ),
+        (
+            "a.jsonl",
+            b'{"prompt": "p", "x": "1", "y": ""}',
+            "x,y",
+            r"no usable response of 'y', such as a\.jsonl:1",
+        ),
         (
             "a.jsonl",
             b'{"prompt": ["p"], "x": "1", "y": "2"}',
@@ -269,6 +280,7 @@ def test_the_last_turn_of_a_whole_conversation_is_the_response(store: Store, tmp
     )
     assert store.scan(manifest.ref).collect()["prompt"].to_list() == [head, head[:2]]
     second_rows = [{"prompt": "Where?", "good": whole["good"], "poor": "Here."}]
+    second_rows.append({"prompt": "When?", "good": "Now.", "poor": "Then."})
     manifest = importing.import_responses(
         store, jsonl(tmp_path / "a.jsonl", second_rows), ["good", "poor"], "4.0.0"
     )
@@ -460,6 +472,40 @@ def test_replies_that_repeat_their_prompt_are_refused_unless_the_prompt_is_named
     options = importing.Options({"prompt": "prompt"})
     manifest = importing.import_responses(store, file, ["good", "poor"], "1.0.0", options)
     assert manifest.rows == 6
+
+
+def test_the_column_of_how_replies_ended_can_be_named(store: Store, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Why?", "responder": n, "response": f"So {n}.", "why_ended": "length"} for n in range(2)
+    ]
+    file = jsonl(tmp_path / "a.jsonl", rows)
+    options = importing.Options({"finish_reason": "why_ended"})
+    manifest = importing.import_responses(store, file, ["a=1", "b=0"], "1.0.0", options)
+    read = store.scan(manifest.ref).sort("rank").select("responder", "response", "finish_reason").collect()
+    assert read.rows() == [("a", "So 1.", "length"), ("b", "So 0.", "length")]
+    with pytest.raises(InputError, match=r"import\.ladder is missing: .*; the file has: 0, 1"):
+        importing.import_responses(store, file, [], "1.0.0")
+    wide = jsonl(tmp_path / "b.jsonl", [{"prompt": "Why?", "a": "So.", "b": "No.", "why_ended": "length"}])
+    with pytest.raises(InputError, match="finish_reason=why_ended alone is not enough: name both"):
+        importing.import_responses(store, wide, ["a", "b"], "1.0.0", options)
+
+
+def test_a_file_of_which_every_row_is_rejected_is_told_where_and_what_to_do(
+    store: Store, tmp_path: Path
+) -> None:
+    turn = {"role": "critic", "content": "Why?"}
+    file = jsonl(tmp_path / "a.jsonl", [{"prompt": [turn]}, {"prompt": "\u200b"}])
+    where = (
+        r"rejected \(unknown_role: .*\), such as a\.jsonl:1: a turn has the role 'critic': correct the rows"
+    )
+    with pytest.raises(InputError, match=where):
+        importing.import_queries(store, file, "1.0.0")
+    long = [{"prompt": "Why?", "responder": name, "response": {"text": "So."}} for name in ("a", "b")]
+    where = (
+        r"rejected \(unknown_role: .*\), such as b\.jsonl:1: no role in text: correct the rows, or name other"
+    )
+    with pytest.raises(InputError, match=where):
+        importing.import_responses(store, jsonl(tmp_path / "b.jsonl", long), ["a", "b"], "1.0.0")
 
 
 def test_how_replies_ended_is_not_read_where_it_is_not_said_whose(store: Store, tmp_path: Path) -> None:

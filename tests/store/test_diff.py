@@ -121,6 +121,8 @@ def test_every_shortcut_has_its_change_in_one_form(store: Store) -> None:
     assert [shift.a, shift.b] == [f"{share:.1%}" for share in longer]
     assert shift.change == f"{100 * (longer[1] - longer[0]):+.1f} points"
     assert shifts["equal_sides"].change == ""
+    beyond = {row["name"]: row["value"] for row in texts[0]["findings"]}["surface_beyond_length"]
+    assert shifts["surface_beyond_length"].a == beyond and beyond.endswith(" points")
     gaps = [text["length_gap"]["q50"] for text in texts]
     assert shifts["length_gap (characters)"].change == f"{gaps[1] - gaps[0]:+,.0f}"
     assert {shortcut.change for shortcut in diff(store, a, a).shortcuts} == {""}
@@ -165,6 +167,17 @@ def test_a_version_alone_is_compared_with_the_one_before_it(store: Store) -> Non
     assert alone == command.run("diff", "comparisons@0.2.0", "comparisons@0.3.0", *root).stdout
     done = command.run("diff", "comparisons@0.1.0", *root)
     assert done.returncode == 2 and "there is no version before it" in done.stderr
+
+
+def test_a_version_with_a_suffix_is_compared_with_one_of_that_suffix(tmp_path: Path) -> None:
+    store = Store(tmp_path / "build")
+    file = jsonl(tmp_path / "queries.jsonl", [{"query": "Why?"}])
+    for version in ("1.0.0-fr", "1.0.0", "1.1.0-fr", "1.1.0-de"):
+        importing.import_queries(store, file, version)
+    before = {"1.1.0-fr": "1.0.0-fr", "1.1.0-de": "1.0.0", "1.0.0": "1.0.0-fr"}
+    for version, earlier in before.items():
+        printed = command.run("diff", f"queries@{version}", "--root", str(store.root)).stdout
+        assert printed.startswith(f"queries@{earlier} to queries@{version}")
 
 
 def test_rows_have_the_colours_of_a_diff_and_measures_none(

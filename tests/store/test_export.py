@@ -86,6 +86,21 @@ def test_a_split_without_rows_is_named(tmp_path: Path) -> None:
     assert "1 `train`, 0 `test`" in (tmp_path / "build/queries/1.0.0/README.md").read_text("utf-8")
 
 
+def test_a_dataset_of_which_every_row_was_dropped_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "q", "chosen": "a b", "rejected": "a"}\n')
+    root, out = ("--root", str(tmp_path / "build")), ("-o", str(tmp_path / "out.jsonl"))
+    cli("import", "preferences", "pairs.jsonl", *root, "--version", "1.0.0", cwd=tmp_path)
+    words = ("--from", "comparisons", "--version", "1.0.0", "--max-length-gap", "1", *root)
+    assert cli("build", "filtered", *words).returncode == 1
+    line = "filtered@1.0.0 is empty, as every row was dropped: `sample filtered@1.0.0 --dropped any` shows"
+    for words in (("audit",), ("export", *out), ("export", "--to", "verl", "-o", str(tmp_path / "new"))):
+        done = cli(*words, "filtered", *root)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and line in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"build", "pairs.jsonl"}
+    assert cli("sample", "filtered@1.0.0", "--dropped", "any", *root).returncode == 0
+    assert cli("export", "filtered", "--config", "rejected", *out, *root).returncode == 0
+
+
 @pytest.mark.parametrize(
     "error",
     [

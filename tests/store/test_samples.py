@@ -9,10 +9,12 @@ import pytest
 from almost_data.datasets.tables import last_turn
 from almost_data.errors import InputError
 from almost_data.generation.fake import FakeEngine
+from almost_data.run import importing
 from almost_data.run.build import BuildRun
 from almost_data.store.samples import Selection, absent_texts, examples, sample
 from almost_data.store.store import Store
 from tests.command import run as cli
+from tests.jsonl import jsonl
 from tests.settings import fake_tiny
 
 REF = "comparisons@0.1.0"
@@ -94,6 +96,15 @@ def test_texts_of_an_absent_parent_are_missed_and_said_so(tmp_path: Path) -> Non
     done = cli("sample", REF, "--dropped", "too_short", "--root", str(tmp_path / "build"))
     assert done.returncode == 0
     assert "the text is not in the store" in done.stdout and "responses@0.1.0" in done.stdout
+
+
+def test_an_empty_reply_is_shown_as_empty(tmp_path: Path) -> None:
+    file = jsonl(tmp_path / "answers.jsonl", [{"prompt": "Why?", "large": "So it is.", "small": ""}])
+    store = Store(tmp_path / "build")
+    importing.import_responses(store, file, ["large", "small"], "1.0.0")
+    done = cli("sample", "responses@1.0.0", "--dropped", "missing", "--root", str(store.root))
+    assert "(empty)" in done.stdout and "not in the store" not in done.stdout
+    assert "stores no text" not in done.stdout
 
 
 def test_a_comparison_s_id_alone_makes_no_comparison_of_a_row() -> None:

@@ -134,6 +134,11 @@ def test_comparisons_of_another_shape_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_prompts_without_replies_are_said_to_be_fewer(fake_store: Store, tmp_path: Path) -> None:
+    words = ("export", REF, "--to", "verl", "-o", str(tmp_path / "new"), "--root", str(fake_store.root))
+    assert "rows, one for each prompt, as PPO reads no replies" in cli(*words).stdout
+
+
 def test_a_hostile_text_reaches_no_command(store: Store, tmp_path: Path) -> None:
     text = '$(touch owned); `id` "\n--data.dataset x'
     source = tmp_path / "pairs.jsonl"

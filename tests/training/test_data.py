@@ -262,7 +262,7 @@ def test_a_judged_reply_is_learned_where_it_is_the_better_one() -> None:
     rows = [{"prompt": "Is it?", "completion": text, "label": label} for text, label in (("A", 0), ("B", 1))]
     shaped = dialogues(source(rows, test=[]))
     assert shaped.train["messages"].to_list() == [messages("Is it?", "B")]
-    assert shaped.read_as == "TRL, unpaired preference (prompt, completion, label)"
+    assert shaped.read_as.startswith("TRL, unpaired preference (prompt, completion, label): the rows of a pr")
     named = {"prompt": "prompt", "response": "completion"}
     assert len(dialogues(data.replace(source(rows, test=[]), assignments=named)).train) == 2
 

@@ -17,7 +17,7 @@ from ...datasets.builder import AUTO, Builder, Built, Estimate, Parents, Progres
 from ...datasets.digest import RANGE_ROWS, ranges
 from ...datasets.filters import Filter, with_reason
 from ...datasets.manifest import Manifest
-from ...datasets.tables import last_turn
+from ...datasets.tables import all_turns, last_turn
 from ...datasets.user_filters import load_filters, of_unit
 from ...diagnostics import shortcuts
 from ...diagnostics.contamination import contamination
@@ -144,7 +144,8 @@ def _unchecked_notes(config: ComparisonsConfig, parts: Sequence[Part]) -> list[s
     reasons = []
     for part in parts:
         rejected = part.pairs.filter(pl.col("reason").is_null())["rejected_row"]
-        texts = part.rows.select(last_turn(), "response", "finish_reason").collect()
+        context = all_turns().alias("context")
+        texts = part.rows.select(last_turn(), context, "response", "finish_reason").collect()
         reasons.append(with_reason(texts[rejected], _checks(config))["reason"])
     failed = pl.concat(reasons)
     counts = failed.drop_nulls().value_counts(sort=True, name="rows").iter_rows()

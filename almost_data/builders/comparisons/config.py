@@ -37,7 +37,7 @@ class PairConfig(Config, frozen=True, kw_only=True):
     decontaminate: bool = False
     """Drop the queries that overlap with a benchmark, not only count them."""
     dedup_prompts: bool = False
-    """Keep one of several prompts that share nearly all of their words."""
+    """Of different prompts that share nearly all of their words, keep one, with all of its pairs."""
     dedup_pairs: bool = False
     """Keep one of several pairs whose prompts and replies share nearly all of their words."""
     balance_length: Annotated[float, Meta(ge=0.5, lt=1)] | None = None
@@ -86,9 +86,14 @@ class ComparisonsConfig(PairConfig, frozen=True, kw_only=True):
     """Defaults are the released code's."""
 
     checks: Annotated[str | tuple[str, ...], Meta(examples=list(SETS))] = AUTO
-    """Response checks: the set `paper` (for base models), `chat` (for chat models) or `none`, or names with
-    commas between, such as `too_short,refusal`. `auto` is `chat` for imported responses and a ladder of chat
-    models, else `paper`. The page Filters of the reference explains each check."""
+    """Response checks: the set `paper` (for base models), `chat` (for chat models) or `none`, or names of
+    checks and sets with commas between, such as `chat,too_short`. `auto` is `chat` for imported responses
+    and a ladder of chat models, else `paper`. A reply is dropped by `too_short` (under 50 characters),
+    `ends_open` (ends in ? or :), `starts_well` (begins with "well"), `unfinished` (ends in no . or !),
+    `dont_know` (says "don't know"), `turn_marker` (has Human: in it), `cut_off` (was cut), `refusal`
+    (declines to answer), `identity` (talks of itself as an AI), `knowledge_cutoff` (talks of the end of its
+    training data), `loop` (repeats itself), `reasoning_left` (shows marks of reasoning), `next_turn` (goes
+    on with the next turn), `other_language` (is in another language than the prompt)."""
     check_sides: Literal["auto", "both", "chosen"] = "auto"
     """`chosen`: a response that fails a check may still be rejected; it is never chosen. `auto` is
     `chosen` for a ladder of two, as in delta learning, and `both` for any other ladder."""

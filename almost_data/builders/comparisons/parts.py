@@ -35,13 +35,17 @@ class Part:
 
 
 def decision_texts(rows: pl.LazyFrame, rules: Sequence[Filter]) -> pl.DataFrame:
-    """The responses as they are decided: with `prompt` as the text of its last turn where a rule reads it."""
+    """The responses as they are decided.
+
+    Where a rule reads them, with `prompt`, the text of its last turn, and `context`, that of all its turns.
+    """
     reads = {
         name
         for rule in rules
         for name in (rule.drop.meta.root_names() if isinstance(rule.drop, pl.Expr) else rule.reads)
     }
     prompt = [last_turn()] if "prompt" in reads else []
+    prompt += [all_turns().alias("context")] if "context" in reads else []
     names = ["query_id", "responder", "rank", "rating", "response", "finish_reason", "reply_id"]
     return rows.select(*names, *prompt).collect()
 
