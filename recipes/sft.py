@@ -3,8 +3,9 @@
     python recipes/sft.py --config recipes/tiny.yaml --dataset demonstrations@0.1.0 --artifact sft@0.1.0
     python recipes/sft.py --config recipes/almost.yaml --dataset ORG/NAME@v1.0.0 --artifact sft@1.0.0
 
-Besides demonstrations (`messages`) it reads prompts with completions; comparisons, where it learns the chosen
-side; and responses, where `--dataset_config RESPONDER` is the paper's Self-Play without a reward model.
+Besides demonstrations (`messages`) it reads ShareGPT; prompts with `completion`, `response` or `output`, as
+Alpaca's; comparisons, where it learns the chosen side; and responses, where `--dataset_config RESPONDER` is
+the paper's Self-Play without a reward model.
 `--use_peft true` trains a LoRA adapter and merges it.
 
 Deviations from the paper:

@@ -4,15 +4,18 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from ..datasets.manifest import Manifest
-from ..evals.result import SIDE_A, SIDE_B, Result, read_all
+from ..evals.result import READ_AS, SIDE_A, SIDE_B, Result, read_all
 from ..store.store import Store
 from .console import console, print_line, print_rows, text
 
 
 def print_result(store: Store, result: Result) -> None:
-    """What was evaluated on what, the numbers below whose they are, and notes."""
+    """What was evaluated on what, how that was read, the numbers below whose they are, and notes."""
     for pinned in [*result.models, *result.data]:
         print_line(f"{pinned.role} {pinned.id} at {pinned.revision[:23]}")
+    read_as = [note for note in result.notes if note.startswith(READ_AS)]
+    for note in read_as:
+        print_line(note.removeprefix("Rows are ").removesuffix("."))
     rows: list[tuple[str | int, ...]] = []
     for who, lines in groupby(result.lines, lambda line: line.who):
         rows.append((who, *[""] * 6))
@@ -23,7 +26,8 @@ def print_result(store: Store, result: Result) -> None:
             rows.append((metric, line.subset, line.n, line.ties, *shares))
     print_rows("metric", "on", ">items", ">ties", ">value", ">95% interval", ">chance", rows=rows)
     for note in result.notes:
-        console.print(text(note, style="yellow"))
+        if note not in read_as:
+            console.print(text(note, style="yellow"))
     print_line(f"{result.ref}: {store.path(result.ref)}/README.md", "dim")
 
 

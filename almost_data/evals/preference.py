@@ -27,7 +27,7 @@ from ..training.reward_report import BUCKETS, FEW, Numbers, bucket, longer, righ
 from .choices import LONGEST
 from .evaluation import EvalSession, Evaluation, ItemValue, ModelOptions
 from .preference_data import Comparisons, open_comparisons, training_notes
-from .result import AHEAD, EvalPlan, Line, Measurement
+from .result import AHEAD, READ_AS, EvalPlan, Line, Measurement
 from .stats import paired
 from .subject import Kind, Subject
 
@@ -45,7 +45,9 @@ class Options(ModelOptions):
     dataset: str = HH_RLHF
     """name@version, a name, file, folder or ORG/NAME@REVISION, in any layout that an import reads."""
     config: str | None = None
-    """Config of the dataset; for HH-RLHF the default is helpful-base."""
+    """Config of a dataset of the store."""
+    hub_config: str | None = None
+    """Config of a Hub dataset, or a folder in it; for HH-RLHF the default is helpful-base."""
     columns: str | None = None
     """Columns to read, where no layout fits: prompt=q,chosen=good,rejected=bad."""
     split: str = "test"
@@ -63,9 +65,11 @@ def plan(session: EvalSession, options: Options) -> EvalPlan:
     if duplicate := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"eval.versus {duplicate}: it is judged already: name another")
     is_hh = options.dataset.partition("@")[0] == HH_RLHF.partition("@")[0]
-    config = HELPFUL_BASE if options.config is None and is_hh else options.config
+    hub_config = HELPFUL_BASE if options.hub_config is None and is_hh else options.hub_config
     columns = parse_columns(options.columns)
-    judged = open_comparisons(session.store, options.dataset, config, options.split, columns)
+    judged = open_comparisons(
+        session.store, options.dataset, options.split, columns, options.config, hub_config
+    )
     subjects = [session.subject(options)]
     subjects += [session.subject(options, name, "eval.versus") for name in options.versus]
     notes = training_notes(session.store, subjects, judged)
@@ -199,10 +203,10 @@ def _remarks(judged: Comparisons, rows: pl.DataFrame, has_no_surface: bool, kind
             "A language model prefers the reply with the higher log-likelihood, which favours short ones; "
             "per character, it is divided by the reply's length."
         )
-    count, first_reason = source.unusable
-    if count:
+    yield f"{READ_AS}{source.read_as}."
+    if count := source.unusable[0]:
         rows_read = f"{count:,} of {source.read:,} rows"
-        yield f"{rows_read} were not judged, as no dialogue can be read in them: {first_reason}"
+        yield f"{rows_read} were not judged, as no dialogue can be read in them: {source.rejects}"
     if len(rows) < len(source.train):
         yield f"{len(rows):,} of {len(source.train):,} comparisons were judged: whole prompts, by the seed."
     if has_no_surface:

@@ -21,6 +21,8 @@ from ..training.data import Source, Splits, from_hub, from_store
 from ..training.shapes import comparisons, comparisons_of
 from .subject import Subject
 
+_HUB_CONFIG = "leave it out; for a Hub dataset give eval.hub_config"
+
 
 @dataclass(frozen=True)
 class Comparisons:
@@ -44,19 +46,31 @@ class Comparisons:
 
 
 def open_comparisons(
-    store: Store, data: str, config: str | None, split: str, columns: Mapping[str, str]
+    store: Store,
+    data: str,
+    split: str,
+    columns: Mapping[str, str],
+    config: str | None = None,
+    hub_config: str | None = None,
 ) -> Comparisons:
-    """Comparisons of `name@version`, `ORG/NAME@REVISION`, or a file. Raises InputError otherwise."""
-    splits = Splits(config, split, "" if split == "train" else "train", "eval.split")
-    if ref := stored_ref(store, data):
+    """Comparisons of `name@version`, `ORG/NAME@REVISION`, or a file. Raises InputError otherwise.
+
+    `config` is of a dataset of the store, `hub_config` of one on the Hub.
+    """
+    splits = Splits(config or hub_config, split, "" if split == "train" else "train", "eval.split")
+    ref = stored_ref(store, data)
+    if config and not ref:
+        raise InputError(f"eval.config is of a dataset of the store, and {data} is none: {_HUB_CONFIG}")
+    if hub_config and (ref or not files.is_hub(data, TABLE_SUFFIXES)):
+        fix = f"give eval.config {hub_config}" if ref else "leave it out"
+        raise InputError(f"eval.hub_config is of a Hub dataset, and {data} is none: {fix}")
+    if ref:
         source = from_store(store, ref, splits)
         pin = Pinned(ref, source.parent.digest, "data", _is_fake(source))
     elif files.is_hub(data, TABLE_SUFFIXES):
         source = from_hub(store, data, splits)
         pin = Pinned(data.partition("@")[0], str(source.revision), "data", _is_fake(source))
     else:
-        if config:
-            raise InputError(f"eval.config goes with a dataset, and {data} is a file")
         source = _open_file(data, columns)
         pin = Pinned(source.parent.ref, source.parent.digest, "data")
         return Comparisons(pin, source, source, split, is_file=True)
@@ -76,8 +90,9 @@ def _open_file(data: str, columns: Mapping[str, str]) -> Source:
     sha256 = files.record(data, TABLE_SUFFIXES)["sha256"]
     parent = Parent(Path(data).resolve().name, f"sha256:{sha256}", "")
     source = Source(parent, None, None, pl.DataFrame(), pl.DataFrame(), frozenset())
-    rows = read_preferences(data, columns).rows
-    return comparisons_of(source, (structs.replace(row, place=Path(row.place).name) for row in rows))
+    preferences = read_preferences(data, columns)
+    rows = (structs.replace(row, place=Path(row.place).name) for row in preferences.rows)
+    return comparisons_of(source, replace(preferences, rows=rows))
 
 
 def training_notes(store: Store, subjects: Sequence[Subject], judged: Comparisons) -> list[str]:

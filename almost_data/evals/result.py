@@ -15,6 +15,8 @@ SIDE_A, SIDE_B = "model a", "model b"
 """Roles of the models of a comparison. Its lines are numbers of side a."""
 AHEAD = "ahead of "
 """Start of the metric of a difference."""
+READ_AS = "Rows are read as: "
+"""Start of the note on the layout of the data."""
 LESS = " less "
 """Between the models of a difference that neither of them has alone."""
 _MIRRORED = {"win": "lose", "tie": "tie", "lose": "win"}

@@ -128,10 +128,10 @@ def read_preferences(
         named = named or next(layout for layout in LAYOUTS if layout.name == "fastchat")
     layout = choose(named, opened.sample, source, opened.columns)
     _check_files(source, layout, needs)
-    return Preferences(layout, read_all(layout, opened.rows), _not_read(layout, opened.columns))
+    return Preferences(layout, read_all(layout, opened.rows), unread(layout, opened.columns))
 
 
-def _not_read(layout: Layout, columns: Sequence[str]) -> list[str]:
+def unread(layout: Layout, columns: Sequence[str]) -> list[str]:
     """The columns of which no value is read, or is a reason to reject its row."""
     columns_read = {*layout.columns, *ORIGINS}
     if not layout.is_named:

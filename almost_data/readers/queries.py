@@ -97,21 +97,29 @@ class PromptColumn:
         ]
         return texts[0] if all(isinstance(text, str) for text in texts) else value
 
-    def read(self, place: str, row: Mapping[str, Any]) -> Messages:
-        """A row's prompt. Raises Unusable, and InputError for a row without the column."""
+    def checked(self, place: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A row that has nothing beside the prompt, with its system prompt under the usual name.
+
+        Raises Unusable, and InputError where it has no such column.
+        """
         if self.name not in row:
             raise InputError(f"{place}: no column {self.name!r}; columns here: {', '.join(sorted(row))}")
         if not self.ignores_images:
             check_images(row)
         if column := next((name for name in self.foreign if has_value(row.get(name))), None):
             raise Unusable("ambiguous", f"column {column}: may hold the prompt")
+        if self.system:
+            return {**row, **dict.fromkeys(SYSTEM_COLUMNS), "system": row.get(self.system)}
+        return row
+
+    def read(self, place: str, row: Mapping[str, Any]) -> Messages:
+        """A row's prompt. Raises Unusable, and InputError for a row without the column."""
+        row = self.checked(place, row)
         value = prompt_cell(row, self.name) if self.addition else self.cell(row)
         if isinstance(value, str):
             value = value.strip()
         try:
             turns = read_hh(value) if is_hh(value) else read_steer(value)
-            if self.system:
-                row = {**row, **dict.fromkeys(SYSTEM_COLUMNS), "system": row.get(self.system)}
             prompt = prompt_of(row, _before_reply(turns) if self.has_replies else turns)
             conversation = row.get(self.whole) if self.whole else None
             return at_head(prompt, conversation) if has_value(conversation) else prompt
@@ -133,7 +141,7 @@ class PromptColumn:
 
 
 def _before_reply(value: Any) -> Any:
-    turns = read_turns(value)
+    turns = read_turns(value) if has_value(value) else None
     return turns[:-1] if turns and turns[-1]["role"] == "assistant" else value
 
 

@@ -56,7 +56,9 @@ class Inputs:
     artifact: str = argument("name@version of the trained model in the store.")
     dataset_config: str | None = argument("Config of the dataset, if not the default.", None)
     columns: str | None = argument(
-        "Columns to read, where no layout fits: prompt=question,chosen=a,rejected=b.", None
+        "Columns to read, where no layout fits: prompt=question,chosen=a,rejected=b; for SFT "
+        "prompt=question,response=a; for PPO and RLOO prompt=question.",
+        None,
     )
     dataset_train_split: str = argument("Split to train on.", "train")
     dataset_test_split: str = argument("Split to judge on; without one, 5%% of the prompts by hash.", "test")

@@ -16,7 +16,7 @@ from ..datasets.ledger import Entry, Unit
 from ..datasets.manifest import Manifest, Parent
 from ..errors import InputError
 from ..readers.files import hub_commit, hub_splits
-from ..readers.preferences import parse_columns
+from ..readers.preferences import ROLES, parse_columns
 from ..store.names import parse_ref
 from ..store.store import Store
 from .arguments import Inputs
@@ -39,8 +39,8 @@ RULES = {
     "over_limit": ("The seed draws `limit` rows, and this is not one of them.", "almost_data"),
 }
 """Rules that take rows out of a train split: name, sentence and source."""
-CONFIGS = {"recipe": "recipe.dataset_config", "eval": "eval.config"}
-"""Section of a setting -> the setting of a dataset's config in it."""
+CONFIGS = {"recipe": "recipe.dataset_config", "eval": "eval.hub_config"}
+"""Section of a setting -> the setting of a Hub dataset's config in it."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,13 @@ class Source:
     has_test: bool = True
     """Whether the dataset has a test split; otherwise a hash of the prompt makes one."""
     read: int = 0
-    """Rows of the train split as it was read."""
+    """What the rows of the train split came to, unreadable rows included."""
     unusable: tuple[int, str] = (0, "")
     """Number of unreadable rows in the train split, and why the first is unreadable."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Reason -> number of unreadable rows in the train split."""
+    read_as: str = ""
+    """The layout of its rows, and the columns that are read."""
     leaked: int = 0
     """Rows removed from the test split because their prompt is in the train split."""
     splits: tuple[str, str] = ("train", "test")
@@ -88,9 +92,15 @@ class Source:
     several_turns: int = 0
     """Rows that `single_turn` removed from the train split."""
     assignments: Mapping[str, str] = field(default_factory=dict)
-    """What its columns hold, where the user says so: `prompt`, `system`, `chosen`, `rejected` -> column."""
+    """What its columns hold, where the user says so: `prompt`, `system`, `response`, `chosen` -> column."""
     repeated: int = 0
     """Rows removed from the train split because an earlier row has the same prompt."""
+
+    @property
+    def rejects(self) -> str:
+        """Why rows of the train split are unreadable: how many by reason, and the first of them."""
+        counts = ", ".join(f"{reason} {n:,}" for reason, n in self.reasons.items())
+        return f"{counts}; the first is {self.unusable[1]}"
 
     @property
     def language(self) -> str | None:
@@ -114,7 +124,8 @@ def open_dataset(inputs: Inputs) -> Source:
     splits = Splits(inputs.dataset_config, inputs.dataset_train_split, inputs.dataset_test_split)
     is_hub = "/" in inputs.dataset and HUB_ID.fullmatch(inputs.dataset)
     source = (from_hub if is_hub else from_store)(inputs.store, inputs.dataset, splits)
-    return replace(source, single_turn=inputs.single_turn, assignments=parse_columns(inputs.columns))
+    assignments = parse_columns(inputs.columns, (*ROLES, "response"))
+    return replace(source, single_turn=inputs.single_turn, assignments=assignments)
 
 
 def from_store(store: Store, ref: str, splits: Splits) -> Source:

@@ -123,8 +123,6 @@ def check_dialogues(checks: Preflight, source: Source, tokenizer: Any, max_lengt
     """Checks dialogues for SFT; returns which keep part of a reply after TRL cuts their end."""
     _check_source(checks, source)
     dialogues = source.train["messages"].to_list()
-    empty = sum(not turns[-1]["content"] for turns in dialogues)
-    checks.add_rows("empty reply", empty, len(dialogues), "the last reply is empty", 0.5)
     _check_special_tokens(checks, [source.train["messages"]], tokenizer)
     lengths = token_counts(tokenizer, dialogues)
     effect = "TRL cuts their end, EOS included: raise it"
@@ -177,9 +175,9 @@ def token_ids(tokenizer: Any, dialogues: Iterable[Messages], **options: Any) -> 
 
 
 def _check_source(checks: Preflight, source: Source) -> None:
-    unreadable, reason = source.unusable
-    sentence = f"rows that cannot be read are left out; {reason}"
-    checks.add_rows("no dialogue", unreadable, source.read, sentence, 0.05)
+    checks.add("read as", source.read_as)
+    sentence = f"rows that cannot be read are left out: {source.rejects}"
+    checks.add_rows("no dialogue", source.unusable[0], source.read, sentence, 0.05)
     if source.single_turn:
         sentence = f"{source.several_turns:,} of {source.read:,} rows have more than one user turn: left out"
         checks.add("single turn", sentence)

@@ -41,6 +41,7 @@ from almost_data.evals.subject import find
 from almost_data.outputs import replacing
 from almost_data.store.names import check_version
 from almost_data.store.publish import environment
+from almost_data.store.sources import stored_ref
 from almost_data.training.artifact import find_model
 
 COLOURS = {"reproduced": "green", "not reproduced": "red"}
@@ -174,10 +175,12 @@ def _evaluate(store: Store, inputs: Inputs, task: str, model: Pinned, progress: 
         "device": inputs.device,
         "dtype": inputs.dtype,
     }
+    is_stored = inputs.preference is not None and stored_ref(store, inputs.preference) is not None
+    config = {"config" if is_stored else "hub_config": inputs.preference_config}
     benchmarks: dict[str, tuple[Any, dict[str, Any]]] = {
         HHH: (static_hhh, {"data": inputs.hhh}),
         TRUE: (truthfulqa, {"data": inputs.truthfulqa}),
-        PREFERENCE: (preference, {"dataset": inputs.preference, "config": inputs.preference_config}),
+        PREFERENCE: (preference, {"dataset": inputs.preference, **config}),
         TAX: (lm_eval, {"tasks": inputs.tasks}),
     }
     benchmark, options = benchmarks[task]

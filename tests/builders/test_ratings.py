@@ -19,7 +19,8 @@ from almost_data.generation import Reply, Request
 from almost_data.generation.fake import FakeEngine
 from almost_data.run import importing
 from almost_data.run.build import prepare
-from almost_data.scoring import verdicts
+from almost_data.scoring import Dialogue, Score, verdicts
+from almost_data.scoring.baselines import FunctionScorer
 from almost_data.store.samples import Selection, sample
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
@@ -206,6 +207,32 @@ def test_a_reward_model_scores_every_response(store: Store) -> None:
     assert manifest.environment["scorer"]["scores"] == {"from_journal": 0, "scored": QUERIES * 3}
     judged = rate(store, Judge(by_length), "judge=j", version="2.0.0")
     assert judged.fingerprint != manifest.fingerprint
+
+
+def test_a_reward_model_reads_the_system_text_and_every_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Hello!"},
+        {"role": "assistant", "content": "Hi."},
+        {"role": "user", "content": "Why?"},
+    ]
+    file = tmp_path / "answers.jsonl"
+    jsonl(file, [{"prompt": prompt, "large": "So it is.", "small": "No."}])
+    store = Store(tmp_path / "build")
+    importing.import_responses(store, str(file), ["large", "small"], "1.0.0")
+    dialogues: list[Any] = []
+
+    def score(scorer: FunctionScorer, batch: Iterable[Dialogue]) -> Iterator[Score]:
+        for dialogue in batch:
+            dialogues.append([*dialogue.messages])
+            yield Score(dialogue.id, 1.0, 1, False)
+
+    monkeypatch.setattr(FunctionScorer, "score", score)
+    rate(store, None, "rm=baseline:longest")
+    replies = ({"role": "assistant", "content": text} for text in ("So it is.", "No."))
+    assert dialogues == [[*prompt, reply] for reply in replies]
 
 
 def test_probes_are_not_rated(tmp_path: Path) -> None:

@@ -221,7 +221,9 @@ def test_rows_that_cannot_be_read_are_counted(
     rows = [hh(0), hh(1), {"chosen": "a", "rejected": "b"}, first]
     result = run(store, "good", write(tmp_path, rows))
     assert line(result, "ORG/good").n == 2
-    assert any("2 of 4 rows were not judged" in note and "rows.jsonl:3: " in note for note in result.notes)
+    [note] = [note for note in result.notes if "2 of 4 rows were not judged" in note]
+    assert "no_reply" not in note and "2; the first is rows.jsonl:3: " in note
+    assert "Rows are read as: HH-RLHF (chosen, rejected)." in result.notes
 
 
 @pytest.mark.parametrize(
@@ -251,7 +253,14 @@ def test_what_is_not_there_is_one_line(filled: Store, models: dict[str, Subject]
         ("comparisons@0.1.0", {"split": "validation"}, r"'validation'.*: set eval\.split to train"),
         ("comparisons@0.1.0", {"config": "nope"}, "no config 'nope'"),
         ("ORG/data", {}, "name a tag or a commit"),
-        (write(tmp_path, mixed()), {"config": "x"}, "is a file"),
+        (
+            write(tmp_path, mixed()),
+            {"config": "x"},
+            r"eval\.config is of a dataset of the store, and .* none",
+        ),
+        (write(tmp_path, mixed()), {"hub_config": "x"}, r"eval\.hub_config is of a Hub .*: leave it out$"),
+        ("ORG/data@v1", {"config": "x"}, r"for a Hub dataset give eval\.hub_config$"),
+        ("comparisons@0.1.0", {"hub_config": "default"}, "none: give eval.config default$"),
         (str(tmp_path / "empty"), {}, "no such file"),
     ):
         with pytest.raises(InputError, match=match):
@@ -287,7 +296,7 @@ def test_hh_rlhf_is_judged_on_helpful_base(tmp_path: Path) -> None:
         home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")}
         sources = [
             ("Anthropic/hh-rlhf@v1.0.0", {}),
-            ("Anthropic/hh-rlhf@v1.0.0", {"config": "harmless-base"}),
+            ("Anthropic/hh-rlhf@v1.0.0", {"hub_config": "harmless-base"}),
         ]
         done = script(ASK, str(tmp_path / "build"), json.dumps(sources), env=home)
     assert done.returncode == 0, done.stderr
@@ -394,9 +403,12 @@ def test_the_command_line(filled: Store, tmp_path: Path, capsys: pytest.CaptureF
     main([*words, "--versus", "baseline:first", *root])
     printed = " ".join(capsys.readouterr().out.split())
     assert "60 20 50.0% 37.7% to 62.3% 50.0%" in printed and "rows.jsonl" in printed
+    layout = "TRL, explicit prompt (prompt, chosen, rejected)"
+    assert printed.count("read as: ") == 1 and f"read as: {layout}; not read: query_id metric" in printed
     main([*words, "--versus", "baseline:first", "--json", *root])
     read = json.loads(capsys.readouterr().out)
     assert read["task"] == "preference" and read["lines"][0]["value"] == 0.5
+    assert f"Rows are read as: {layout}; not read: query_id." in read["notes"]
     main(["list", *root])
     assert "preference" in capsys.readouterr().out
     for bad in (
@@ -423,4 +435,4 @@ def test_columns_that_are_named_are_read_and_are_in_the_settings(store: Store, t
     assert done.returncode == 0, done.stderr
     [result] = map(store.manifest, store.refs())
     assert result.config["settings"]["columns"] == {"prompt": "x", "chosen": "y", "rejected": "z"}
-    assert "100.0%" in done.stdout
+    assert "100.0%" in done.stdout and "read as: columns (x, y, z)" in done.stdout

@@ -206,3 +206,22 @@ def test_every_reason_is_a_sentence() -> None:
     with pytest.raises(Unusable) as error:
         read_prompt([assistant("I begin.")])
     assert str(error.value) == REASONS["no_user_turn_last"]
+
+
+@pytest.mark.parametrize("name", ["tool_calls", "function_call", "function_calls"])
+def test_a_turn_that_calls_a_tool_is_refused_whatever_text_it_has(name: str) -> None:
+    call = assistant("I look it up.") | {name: [{"name": "search"}]}
+    for read in (lambda: read_turns([user("Why?"), call]), lambda: read_reply([user("Why?"), call], None)):
+        with pytest.raises(Unusable) as error:
+            read()
+        assert error.value.reason == "tool_turn"
+    assert read_turns([call | {name: None}]) == (assistant("I look it up."),)
+
+
+def test_a_conversation_ends_in_one_turn_of_the_assistant() -> None:
+    """Of two, nobody knows which is the reply."""
+    for turns in ([assistant("So."), assistant("No.")], [user("Why?"), assistant("So."), assistant("No.")]):
+        for prompt in (PROMPT, None):
+            with pytest.raises(Unusable) as error:
+                read_reply(turns, prompt)
+            assert error.value.reason == "not_one_reply"

@@ -964,3 +964,74 @@ def test_models_scores_and_origins_are_kept_where_they_are_columns() -> None:
     }
     assert [number_of(value) for value in numbers] == list(numbers.values())
     assert (pair.rejected.model, pair.rejected.score, read.origin) == ("small", 1.5, "quiz")
+
+
+SIDES_NAMED = {"good": "No.", "bad": "Yes."}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"q": "Is tea a fruit?", "good": "No.", "bad": "Yes."},
+        {"q": hh([user("Is tea a fruit?")]), "good": "No.", "bad": "Yes."},
+        *(
+            {side: form([user("Is tea a fruit?"), assistant(text)]) for side, text in SIDES_NAMED.items()}
+            for form in (hh, FORMS["messages"])
+        ),
+    ],
+)
+def test_a_column_of_the_system_prompt_that_is_named_is_read(row: Row) -> None:
+    names = {"system": "rules", "chosen": "good", "rejected": "bad"} | ({"prompt": "q"} if "q" in row else {})
+    row = row | {"rules": "Be brief.", "system": "Be long."}
+    [read] = read_all(by_columns(names), [("row 0", row)])
+    assert not isinstance(read.result, Rejected)
+    [pair] = read.result
+    assert pair.prompt == ({"role": "system", "content": "Be brief."}, user("Is tea a fruit?"))
+    assert (pair.chosen.text, pair.rejected.text) == ("No.", "Yes.")
+
+
+TEXTS_RANKED = {"Best.": ("large", 5.0), "Fair.": ("middle", 3.0), "Worst.": ("small", 1.0)}
+"""Replies with their models and scores, of which the order in a row is another."""
+
+
+@pytest.mark.parametrize(
+    ("row", "has_scores"),
+    [
+        ({"instruction": "Why?", "completions": [
+            {"response": text, "model": TEXTS_RANKED[text][0], "overall_score": TEXTS_RANKED[text][1]}
+            for text in ("Fair.", "Worst.", "Best.")
+        ]}, True),
+        ({"prompt": "Why?",
+          "generations": ["Fair.", "Best.", "Worst."],
+          "ratings": [3, 5, 1],
+          "generation_models": ["middle", "large", "small"]}, True),
+        ({"prompt": hh([user("Why?")]) + "\n\nAssistant:", "answers": [
+            {"answer": text, "model": TEXTS_RANKED[text][0], "rank": 6 - TEXTS_RANKED[text][1]}
+            for text in ("Worst.", "Fair.", "Best.")
+        ]}, False),
+    ],
+)  # fmt: skip
+def test_of_several_replies_the_best_is_chosen_over_the_worst_each_with_its_model(
+    row: Row, has_scores: bool
+) -> None:
+    [read] = read_all(detect([row], "rows", []), [("row 0", row)])
+    assert not isinstance(read.result, Rejected)
+    [pair] = read.result
+    for side, text in ((pair.chosen, "Best."), (pair.rejected, "Worst.")):
+        model, score = TEXTS_RANKED[text]
+        assert (side.text, side.model, side.score) == (text, model, score if has_scores else None)
+
+
+def test_files_of_several_layouts_in_a_folder_are_refused(tmp_path: Path) -> None:
+    """Also where the rows by which the layout is told are all of the first file."""
+    foreign_row = {"question": "q", "chosen": "a", "rejected": "b"}
+    for name, rows in {"a": [ROW] * files.SAMPLE, "b": [ROW], "c": [foreign_row]}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    match = (
+        r"files of several layouts: the first is TRL, explicit prompt \(prompt, chosen, rejected\), and "
+        r"c\.jsonl has no column 'prompt' but chosen, question, rejected: give one of them, or files of one"
+    )
+    with pytest.raises(InputError, match=match):
+        read_preferences(str(tmp_path))
+    (tmp_path / "c.jsonl").unlink()
+    assert len(list(read_preferences(str(tmp_path)).rows)) == files.SAMPLE + 1

@@ -3,10 +3,12 @@
 import ast
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from almost_data.store.store import Store
 from almost_data.store.verify import verify
+from tests.hub_server import serve
 from tests.recipes import running
 from tests.recipes.running import QUICK
 
@@ -54,6 +56,29 @@ def test_exit_codes(tmp_path: Path) -> None:
     assert unknown.returncode == 2
     [line] = unknown.stderr.splitlines()
     assert line.startswith("almost-data: no nothing@0.1.0 under ")
+
+
+def test_a_dataset_of_others_is_read_as_the_user_says_or_refused(base: Path, tmp_path: Path) -> None:
+    rows = [{"system": "Be brief.", "prompt": f"Why {n}?", "completion": "So."} for n in range(30)]
+    contents: dict[str, bytes] = {"README.md": b"#\n"}
+    for split, split_rows in (("train", [*rows, rows[0] | {"completion": ""}]), ("test", rows[:2])):
+        pl.DataFrame([row | {"context": "Rain."} for row in split_rows]).write_parquet(
+            tmp_path / "rows.parquet"
+        )
+        contents[f"data/{split}-00000-of-00001.parquet"] = (tmp_path / "rows.parquet").read_bytes()
+    arguments = QUICK | {"root": tmp_path / "build", "model_name_or_path": base, "artifact": "sft@0.1.0"}
+    with serve("someone/rows", contents) as (endpoint, commit):
+        hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        arguments |= {"dataset": f"someone/rows@{commit}", "dry_run": "true"}
+        refused = running.script("sft", *running.flags(arguments), **hub)
+        done = running.script("sft", *running.flags(arguments | {"columns": "prompt=prompt"}), **hub)
+    assert (refused.returncode, done.returncode) == (2, 0), done.stderr
+    line = refused.stderr.splitlines()[-1]  # behind what the library of datasets writes
+    assert "Traceback" not in refused.stderr
+    assert "both prompt and context may hold the prompt" in line and line.endswith(" --columns prompt=NAME")
+    printed = " ".join(done.stdout.split())
+    assert "read as prompt (prompt, system), reply (completion); not read: context" in printed
+    assert "no dialogue 1 3.2% rows that cannot be read are left out: no_reply 1; the first is" in printed
 
 
 def test_help_shows_our_flags_and_trl_s() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from almost_data.errors import InputError
 from almost_data.generation import CannotStart
+from almost_data.models.chat import Messages
 from almost_data.scoring import Dialogue, Score, Scorer, load
 from tests.tiny_models import save_tiny, save_tiny_reward, tiny_reward_model
 
@@ -189,6 +190,46 @@ def test_a_long_dialogue_keeps_its_ends_and_its_format(tmp_path: Path) -> None:
             assert whole == shortened if len(whole) < 10 else len(shortened) > 20
     [row] = reader.read([Dialogue.of("1", "Short?", "Short.")])
     assert not row.truncated
+
+
+TURNS: Messages = (
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "Hello!"},
+    {"role": "assistant", "content": "Hi."},
+    {"role": "user", "content": "Why?"},
+    {"role": "assistant", "content": "So."},
+)
+TRANSCRIPT = "\n\nSystem: Be kind.\n\nHuman: Hello!\n\nAssistant: Hi.\n\nHuman: Why?"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "name", "texts"),
+    [
+        (
+            "llama",
+            {},
+            "chat template",
+            ["<system>Be kind.<eos><user>Hello!<eos><assistant>Hi.<eos><user>Why?<eos><assistant>So.<eos>"],
+        ),
+        ("bert", {}, "pair", [TRANSCRIPT.lstrip(), "So."]),
+        ("llama", {"template": None}, "Human/Assistant", [f"{TRANSCRIPT}\n\nAssistant: So.<eos>"]),
+    ],
+)
+def test_a_system_text_and_earlier_turns_are_read_in_every_format(
+    kind: str, options: dict[str, Any], name: str, texts: list[str]
+) -> None:
+    from almost_data.scoring.reading import Reader
+
+    _, tokenizer = tiny_reward_model(kind, **options)
+    reader = Reader(tokenizer, 256, "it")
+    [row] = reader.read([Dialogue("1", TURNS)])
+    assert reader.format == name and not row.truncated
+    assert row.tokens == tokenizer(*texts)["input_ids"]
+    single_turn = Dialogue("1", (TURNS[0], *TURNS[-2:]))
+    long = Dialogue("1", (*TURNS[:3], {"role": "user", "content": "Why? " * 200}, TURNS[4]))
+    for dialogue in (single_turn, long):
+        [row] = reader.read([dialogue])
+        assert row.truncated == (dialogue is long) and tokenizer.decode(row.tokens).count("Be kind.") == 1
 
 
 def test_what_the_format_alone_does_not_leave_room_for(tmp_path: Path) -> None:

@@ -207,6 +207,66 @@ def test_a_dialogue_that_does_not_end_in_a_reply_is_left_out(row: dict[str, Any]
         assert (len(shaped.train), shaped.unusable[0]) == (1, 1)
 
 
+CHATML = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_foreign_dialogues_are_read_as_imports_read_them() -> None:
+    """With their system text; rows that do not fit are counted by reason."""
+    fine = {"system": "Be kind.", "prompt": "Why?", "completion": "So."}
+    rows = [
+        fine,
+        fine | {"completion": ""},
+        fine | {"prompt": CHATML},
+        fine | {"completion": "So.\n\nHuman: And?"},
+        fine | {"completion": None},
+    ]
+    shaped = dialogues(source(rows, test=[]))
+    assert shaped.train["messages"].to_list() == [[SYSTEM, *messages("Why?", "So.")]]
+    assert shaped.read_as == "prompt (prompt, system), reply (completion)"
+    assert (shaped.read, shaped.unusable[0]) == (5, 4)
+    assert shaped.reasons == {"no_reply": 2, "template_text": 1, "not_one_reply": 1}
+    place = f"{shaped.parent.ref}: train row 1"
+    assert shaped.rejects.startswith(f"no_reply 2, template_text 1, not_one_reply 1; the first is {place}: A")
+    again = dialogues(data.replace(shaped, train=source(rows).train, has_test=True))
+    assert (again.read, again.unusable[0]) == (5, 4), "nothing is counted twice"
+
+
+@pytest.mark.parametrize("column", ["context", "question", "input"])
+def test_text_beside_a_prompt_is_never_left_out(column: str) -> None:
+    row = {"prompt": "Why?", column: "Rain.", "completion": "So."}
+    for shape in (dialogues, prompts):
+        with pytest.raises(InputError, match=f"both prompt and {column} may hold the prompt: .*prompt=NAME"):
+            shape(source([row], test=[]))
+    without_reply = source([{"prompt": "Why?", column: "Rain."}], test=[])
+    with pytest.raises(InputError, match=f"both prompt and {column} may hold the prompt"):
+        prompts(without_reply)
+    named = data.replace(source([row], test=[]), assignments={"prompt": "prompt"})
+    assert dialogues(named).train["messages"].to_list() == [messages("Why?", "So.")]
+    assert prompts(named).train["prompt"].to_list() == [messages("Why?")]
+    assert dialogues(named).read_as == f"prompt (prompt), reply (completion); not read: {column}"
+
+
+def test_columns_of_other_recipes_are_refused() -> None:
+    rows = source([{"q": "Why?", "a": "So."}], test=[])
+    for shape, assignments, match in (
+        (dialogues, {"history": "q", "response": "a"}, "history=q: name prompt=NAME,system=NAME,response=NA"),
+        (prompts, {"prompt": "q", "response": "a"}, "response=a: name prompt=NAME,system=NAME, or chosen"),
+        (comparisons, {"prompt": "q", "response": "a"}, "name chosen and rejected"),
+    ):
+        with pytest.raises(InputError, match=f"^import.columns.*{match}"):
+            shape(data.replace(rows, assignments=assignments))
+
+
+def test_a_judged_reply_is_learned_where_it_is_the_better_one() -> None:
+    """Of rows with a label those that are good, not all."""
+    rows = [{"prompt": "Is it?", "completion": text, "label": label} for text, label in (("A", 0), ("B", 1))]
+    shaped = dialogues(source(rows, test=[]))
+    assert shaped.train["messages"].to_list() == [messages("Is it?", "B")]
+    assert shaped.read_as.startswith("TRL, unpaired preference (prompt, completion, label): the rows of a pr")
+    named = {"prompt": "prompt", "response": "completion"}
+    assert len(dialogues(data.replace(source(rows, test=[]), assignments=named)).train) == 2
+
+
 def test_what_has_no_dialogues_is_refused() -> None:
     with pytest.raises(InputError, match="no dialogues in label, text"):
         dialogues(source([{"text": "a", "label": 1}]))
@@ -223,6 +283,15 @@ def test_what_has_no_dialogues_is_refused() -> None:
         ({"prompt": messages("Why?")}, messages("Why?")),
         ({"prompt": "Why?"}, messages("Why?")),
         ({"query": " Why? "}, messages("Why?")),
+        ({"system": "Be kind.", "prompt": "Why?"}, [SYSTEM, *messages("Why?")]),
+        (
+            {
+                "conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}],
+                "system": "Be kind.",
+            },
+            [SYSTEM, *messages("Why?")],
+        ),
+        ({"instruction": "Why?", "input": "", "output": "So."}, messages("Why?")),
         ({"prompt": hh("Why?") + "\n\nAssistant:"}, messages("Why?")),
         (
             {"prompt": hh("Why?", "So.", "And?"), "chosen": "a", "rejected": "b"},
@@ -249,6 +318,42 @@ def test_the_prompt_of_a_demonstration_is_its_query(length: int) -> None:
     assert shaped.train["prompt"].to_list() == [dialogue[:-1]]
 
 
+@pytest.mark.parametrize("shape", [dialogues, prompts])
+def test_a_dialogue_that_the_assistant_begins_is_rejected(shape: Any) -> None:
+    rows = [{"messages": messages("Why?", "So.")}, {"messages": [*reply("Hi."), *messages("Why?", "So.")]}]
+    shaped = shape(source(rows, test=[]))
+    assert len(shaped.train) == 1 and shaped.reasons == {"no_user_turn_first": 1}
+    assert shaped.unusable[1].endswith("train row 1: it does not begin with a user's turn")
+
+
+@pytest.mark.parametrize(
+    ("rows", "n"),
+    [
+        ([{"prompt": "Is it?", "chosen": ["Yes."], "rejected": ["No.", "Hm.", "Ah."]}], 3),
+        ([{"prompt": "Is it?", "response": f"{n}.", "helpfulness": n} for n in range(4)], 1),
+    ],
+)
+def test_the_ledger_adds_up_where_rows_are_not_comparisons(rows: list[dict[str, Any]], n: int) -> None:
+    shaped = comparisons(source(rows, test=[]))
+    assert (shaped.read, len(shaped.train)) == (n, n)
+    ledger = account("pair", shaped, over_limit=0)
+    ledgers.check_ledger(ledger)
+    assert [(entry.filter, entry.n_in, entry.kept) for entry in ledger] == [("over_limit", n, n)]
+
+
+def test_a_foreign_prompt_that_is_none_is_rejected() -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": text} for text in ("Why?", CHATML, None, "User: a\nAssistant: b")
+    ]
+    shaped = prompts(source(rows, test=[]))
+    assert shaped.train["prompt"].to_list() == [messages("Why?")]
+    assert shaped.reasons == {"template_text": 2, "no_prompt": 1} and shaped.read_as == "prompt (prompt)"
+    dialogue_rows = [{"messages": messages("Why?", "So.")}, {"messages": None}, {"messages": reply("So.")}]
+    several = prompts(source([*dialogue_rows, *dialogue_rows[:1] * 3], test=[]))
+    assert several.reasons == {"no_prompt": 2}
+    assert several.read_as == "prompt (messages: the turns up to the first of the user)"
+
+
 def test_a_prompt_that_stands_twice_is_answered_once() -> None:
     rows = [{"prompt": text} for text in ("a", "b", "a", " a", "c")]
     shaped = prompts(
@@ -261,7 +366,7 @@ def test_a_prompt_that_stands_twice_is_answered_once() -> None:
     assert [(e.filter, e.kept) for e in ledger] == [
         ("no_dialogue", 5), ("repeated", 3), ("too_long", 2), ("over_limit", 2),
     ]  # fmt: skip
-    with pytest.raises(InputError, match="no layout of preferences has its columns"):
+    with pytest.raises(InputError, match=r"no column 'prompt'; it has: label: .*import.columns prompt=NAME"):
         prompts(source([{"label": "1"}], test=[]))
 
 
@@ -400,6 +505,12 @@ def test_datasets_of_the_store_are_read_with_their_splits(
     assert opened.parent == manifests.Parent(dataset, manifest.digest, manifest.fingerprint, manifest.sha256)
     assert opened.record() == {"ref": dataset, "config": "default", "revision": None}
     assert shaped.unusable == (0, "") and shaped.read == manifest.counts["default"]["train"]
+    described = {
+        "comparisons": "TRL, explicit prompt (prompt, chosen, rejected)",
+        "responses": "prompt (prompt), reply (response)",
+    }
+    kind = manifest.name if shape is not prompts else ""
+    assert shaped.read_as == described.get(kind, "prompt (prompt)")
     whole = fake_store.scan(dataset).collect()
     assert set(shaped.train["query_id"]) | set(shaped.test["query_id"]) == set(whole["query_id"])
     for split, rows in splits(whole).items():

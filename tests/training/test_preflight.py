@@ -111,7 +111,10 @@ def test_a_share_decides_how_bad_it_is(rows: int, level: str) -> None:
 def test_good_comparisons_pass_every_check(tokenizer: Any) -> None:
     checks, fits = checked([pair(n, f"Yes {n}.", "No.") for n in range(9)], tokenizer)
     assert set(levels(checks).values()) == {"fine"} and fits.all()
-    assert [finding["rows"] for finding in checks.record()] == [0] * 3
+    assert [finding["rows"] for finding in checks.record()] == [None, 0, 0, 0]
+    assert finding_of(checks, "read as").sentence == (
+        "TRL, explicit prompt (prompt, chosen, rejected); not read: query_id"
+    )
 
 
 def test_equal_and_empty_sides_are_no_dialogues_and_special_texts_are_counted(tokenizer: Any) -> None:
@@ -236,16 +239,14 @@ TALKS = [
 ]
 
 
-def test_dialogues_are_checked_for_what_is_cut_and_empty(tokenizer: Any) -> None:
-    shaped = dialogues(source([{"messages": turns} for turns in [*TALKS, messages("So?", "")]], test=[]))
+def test_dialogues_are_checked_for_what_is_cut(tokenizer: Any) -> None:
+    rows = [{"messages": turns} for turns in TALKS]
+    shaped = dialogues(source(rows, test=[]))
     tokens = preflight.token_counts(tokenizer, shaped.train["messages"].to_list())
     most = sorted(tokens)[8]
     checks = Preflight()
     fits = preflight.check_dialogues(checks, shaped, tokenizer, most)
-    assert (finding_of(checks, "empty reply").rows, finding_of(checks, "cut").rows) == (
-        1,
-        sum(n > most for n in tokens),
-    )
+    assert finding_of(checks, "cut").rows == sum(n > most for n in tokens)
     assert fits.all() and levels(checks)["cut"] == "warn"
     checks = Preflight()
     assert preflight.check_dialogues(checks, shaped, tokenizer, None).all()
@@ -254,6 +255,16 @@ def test_dialogues_are_checked_for_what_is_cut_and_empty(tokenizer: Any) -> None
     preflight.check_dialogues(checks, shaped, tokenizer, 20)
     with pytest.raises(InputError, match=r"cut: .*over max_length=20 tokens"):
         checks.require()
+
+
+def test_an_empty_reply_is_left_out_with_its_reason(tokenizer: Any) -> None:
+    rows = [{"messages": turns} for turns in [*TALKS, messages("So?", "")]]
+    shaped = dialogues(source(rows, test=[]))
+    checks = Preflight()
+    preflight.check_dialogues(checks, shaped, tokenizer, None)
+    finding = finding_of(checks, "no dialogue")
+    assert finding.rows == 1 and "no_reply 1; the first is" in finding.sentence
+    assert finding_of(checks, "read as").sentence == "dialogues (messages)"
 
 
 @pytest.mark.filterwarnings("default")  # TRL's and torch's own warnings are not ours to mend
