@@ -281,6 +281,7 @@ FINISHED = [
     "**Name:**\n**Street:**",
     "以後お見知りおきを",
     "It is 8 times 9.\n\n#### 72",
+    f"It is **{'well baked ' * 20}** {'and eaten with salt ' * 20}by all.",
     "Use `a[0` and `b` to see what happens in many cases.",
 ]
 

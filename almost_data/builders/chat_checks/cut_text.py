@@ -110,6 +110,7 @@ def _is_open_structure() -> pl.Expr:
     cells, cells_before = (line.str.count_matches("|", literal=True) for line in (last, before))
     is_row = last.str.contains(r"^\s*\|") & before.str.contains(r"^\s*\|.*\|\s*$") & (cells < cells_before)
     is_bold = (last.str.count_matches(r"\*\*") % 2 == 1) & last.str.contains(r"\*\*[^*`]+$")
+    is_bold = is_bold & ((pl.col("lines").list.len() > 1) | (pl.col("end").str.len_chars() < END))
     return is_item | is_label | is_heading | is_row | is_bold
 
 
