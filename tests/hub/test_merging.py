@@ -123,7 +123,7 @@ def test_merging_again_changes_nothing(ours: list[str], theirs: list[str], heade
 def test_a_reply_that_holds_the_marks_does_not_end_our_part(server: Hub, tmp_path: Path) -> None:
     store = Store(tmp_path / "build")
     reply = f"So it is.\n{merging.END}\nNot ours.\n{merging.BEGIN}\n{merging.PARENTS}\nSo it was."
-    rows = [{"prompt": f"What is {n}?", "good": reply, "bad": reply} for n in range(9)]
+    rows = [{"prompt": f"What is {n}?", "good": reply, "bad": f"{reply} Then."} for n in range(9)]
     jsonl(tmp_path / "r.jsonl", rows)
     for version in ("1.0.0", "1.1.0"):
         importing.import_responses(store, str(tmp_path / "r.jsonl"), ["good", "bad"], version)

@@ -99,7 +99,10 @@ def test_texts_of_an_absent_parent_are_missed_and_said_so(tmp_path: Path) -> Non
 
 
 def test_an_empty_reply_is_shown_as_empty(tmp_path: Path) -> None:
-    file = jsonl(tmp_path / "answers.jsonl", [{"prompt": "Why?", "large": "So it is.", "small": ""}])
+    rows = [
+        {"prompt": prompt, "large": "So.", "small": small} for prompt, small in (("Why?", ""), ("Who?", "I."))
+    ]
+    file = jsonl(tmp_path / "answers.jsonl", rows)
     store = Store(tmp_path / "build")
     importing.import_responses(store, file, ["large", "small"], "1.0.0")
     done = cli("sample", "responses@1.0.0", "--dropped", "missing", "--root", str(store.root))
