@@ -39,7 +39,7 @@ def decide_responses(texts: pl.DataFrame, checks: list[Filter], config: Comparis
             # 16 hex digits are a number, and numbers sort and compare faster than strings.
             number=pl.col("query_id").str.to_integer(base=16, dtype=pl.UInt64),
             length=length,
-            text_hash=pl.col("response").hash(),
+            text_hash=(pl.col("response").hash() & 0xFFFF_FFFF).cast(pl.UInt32),
             reason=first_reason(expressions),
         )
         .with_row_index("row")

@@ -26,7 +26,9 @@ EQUAL_SIDES = Filter(
     "pair",
     REASONS["equal_sides"],
     "almost_data",
-    pl.col("chosen_text_hash") == pl.col("rejected_text_hash"),
+    # Of two texts of one length, half a hash of 64 bits is enough.
+    (pl.col("chosen_text_hash") == pl.col("rejected_text_hash"))
+    & (pl.col("chosen_length") == pl.col("rejected_length")),
 )
 
 
