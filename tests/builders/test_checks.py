@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from almost_data.builders import filtered
-from almost_data.builders.chat_checks.loops import ends_in_loop
+from almost_data.builders.chat_checks.loops import find_loop
 from almost_data.builders.checks import CHAT, IN_SHORT, PAPER, SETS, check_names, of_chosen, response_checks
 from almost_data.builders.comparisons.builder import BUILDER
 from almost_data.builders.comparisons.config import ComparisonsConfig
@@ -191,9 +191,11 @@ def test_a_loop_is_what_the_expression_says() -> None:
             text(".! ", 2),
         )
         looped = start + part * rng.randrange(1, 7) + end[: rng.randrange(3)]
-        assert ends_in_loop(looped) == (expression.search(looped) is not None), looped
-    assert [ends_in_loop(text("abcdefgh", period) * 4) for period in (199, 200, 201)] == [True, True, False]
-    assert not ends_in_loop("." * 996 + "abcd"), "the expression takes half a minute"
+        assert (find_loop(looped) is not None) == (expression.search(looped) is not None), looped
+    loops = [find_loop(text("abcdefgh", period) * 4) is not None for period in (199, 200, 201)]
+    assert loops == [True, True, False]
+    assert find_loop("." * 996 + "abcd") is None, "the expression takes half a minute"
+    assert find_loop("." * 900 + "So it is. " * 8) == ("So it is. ", "So it is. " * 8)
 
 
 def test_where_the_engine_says_how_a_reply_ended_its_text_is_not_asked() -> None:

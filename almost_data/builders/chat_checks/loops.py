@@ -24,7 +24,6 @@ WIDE_LINE = 24
 _LINE_TAIL = 4_000
 _LABEL = r"(?m)^[^\p{L}\p{N}]*(?:\p{N}+|\p{Lu}|Step \p{N}+)?[^\p{L}\p{N}]*"
 """What stands before the text of a numbered line."""
-_LOOP = re.compile(r"(.{1,200}?)\1{3,}\W*$", re.DOTALL)
 _WORD = re.compile(r"[^\W\d_]{3,}|[^\x00-\u02ff\W\d_]|[^\W\d_] [^\W\d_] ")
 _CODE = re.compile(r"[{}\[\]\"|<>]")
 _LINE_OF_DATA = r"[|{}<>=\[\]();]"
@@ -41,15 +40,13 @@ def is_loop(rows: pl.DataFrame) -> pl.Series:
 
 def _is_looped(tail: str) -> bool:
     raw = tail.encode()  # packs to less than half where it is a loop, and no refrain of a few words
-    is_loop = ends_in_loop(tail) and len(set(tail)) > 3 and len(zlib.compress(raw, 1)) < 0.5 * len(raw)
-    return is_loop and _is_long(tail)
+    loop = find_loop(tail) if len(set(tail)) > 3 else None
+    return loop is not None and len(zlib.compress(raw, 1)) < 0.5 * len(raw) and _is_long(*loop)
 
 
-def _is_long(tail: str) -> bool:
-    """Whether the loop at the end is longer than data of its kind are."""
-    if not (loop := _LOOP.search(tail)):
-        return True
-    part, size = loop[1], len(loop[0].encode())
+def _is_long(part: str, repeats: str) -> bool:
+    """Whether a loop is longer than data of its kind are."""
+    size = len(repeats.encode())
     if _WORD.search(part):
         return size >= (CODE if _CODE.search(part) else WORDS)
     return size >= (SIGN_LINES if "\n" in part else SIGNS)
@@ -66,8 +63,8 @@ def _may_be_loop() -> pl.Expr:
     return is_repeated | ends_in_marks
 
 
-def ends_in_loop(text: str) -> bool:
-    """Whether a part, repeated REPEATS times or more, ends the text but for marks after it."""
+def find_loop(text: str) -> tuple[str, str] | None:
+    """The part that ends a text REPEATS times or more, but for marks after it, and all of its repeats."""
     for end in range(len(text), MIN_PERIOD * REPEATS - 1, -1):
         last = text[end - MIN_PERIOD : end]
         first = end - MIN_PERIOD - min(MAX_PERIOD, end // REPEATS)
@@ -76,11 +73,13 @@ def ends_in_loop(text: str) -> bool:
             period = end - MIN_PERIOD - place
             start = end - REPEATS * period
             if text[start : end - period] == text[start + period : end]:
-                return True
+                while start and text[start - 1] == text[start - 1 + period]:
+                    start -= 1
+                return text[end - period : end], text[start:]
             place = text.rfind(last, first, place + MIN_PERIOD - 1)
         if text[end - 1].isalnum() or text[end - 1] == "_":
-            return False
-    return False
+            return None
+    return None
 
 
 def _repeated_lines(texts: pl.DataFrame) -> pl.Series:
