@@ -60,7 +60,7 @@ def undecided_notes(ledger: Iterable[Entry]) -> list[str]:
     """A sentence for each filter that was null for some rows, and kept these."""
     return [
         f"{entry.filter} could not be decided for {entry.undecided:,} of {entry.n_in:,} "
-        f"{plural(entry.unit)}, which were kept: a column that it reads is null there."
+        f"{plural(entry.unit)}, which were kept: it is null there, as a column that it reads may be."
         for entry in ledger
         if entry.undecided
     ]

@@ -65,6 +65,7 @@ class _File(msgspec.Struct):
 class _ImportSettings(msgspec.Struct):
     ladder: list[str] = []
     columns: dict[str, str] = {}
+    names_in_file: dict[str, str] = {}
 
 
 class _Card(msgspec.Struct, frozen=True):

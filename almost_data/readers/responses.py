@@ -91,6 +91,11 @@ class ResponseColumns:
             word = row[1].get(self.finished.get(column, ""))
             ended = FINISH_REASONS.get(str(word or "").lower())
             name = self.ladder.get(responder)
+            if name is None and responder in self.ladder.values():
+                fix = "give the other one another name"
+                raise InputError(
+                    f"{row[0]}: import.ladder gives the name {responder!r}, which is another's: {fix}"
+                )
             why = reason or _reason(problem) if name else "not_in_ladder"
             yield Response(name or responder, head, text, why, detail if name else "", ended)
 

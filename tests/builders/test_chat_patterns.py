@@ -142,6 +142,9 @@ I'm a Gemini, born in June.
 AIアシスタントとして会議の記録を作成する手順を説明します。
 Funciona como modelo de lenguaje, y aprende de textos.
 Look for phrases such as "As an AI language model, I" in it.
+GPT-3 is from OpenAI. As a language model, it predicts the next word.
+As a chatbot, ELIZA was limited.
+Despite being an AI, he wants to be human.
 """
 CUTOFFS = """
 My knowledge cutoff is May 2024.
@@ -161,6 +164,9 @@ Since my last update on Friday, we have fixed two bugs.
 A knowledge cutoff is the date at which training data end.
 My knowledge of bread is limited to rye.
 My last day at school was cold.
+I was tired after my training, so I slept.
+According to my knowledge, eight minutes are enough.
+My training goes well so far.
 """
 REASONING = [
     "<think>\nHe asks for bread.\n</think>\nBake it.",
@@ -184,6 +190,8 @@ NO_REASONING = [
     "The analysis says so.",
     "The user interface is simple: press the button.",
     "Okay, so you want to bake bread.",
+    "First, the user asks the app to log in.",
+    "The user wants to send data, so the browser builds a request.",
 ]
 NEXT_TURN = [
     "Bake it.\n\nHuman: And then?",
@@ -281,6 +289,11 @@ FINISHED = [
     "**Name:**\n**Street:**",
     "以後お見知りおきを",
     "It is 8 times 9.\n\n#### 72",
+    "In Python, write 2**10, which gives 1024.",
+    "Pass f(**kwargs) to it.",
+    "Use src/**/foo.py here.",
+    "It is **bold text\nover lines** here.",
+    "Run this:\n```\nls -la```",
     f"It is **{'well baked ' * 20}** {'and eaten with salt ' * 20}by all.",
     "Use `a[0` and `b` to see what happens in many cases.",
 ]
@@ -332,7 +345,7 @@ def test_a_long_reply_that_turns_to_an_answer_is_no_refusal() -> None:
             "I'm sorry, but I can't help with that party.",
         ),
         ("next_turn", "Write a chat between a user and a bot.", "Sure.\nUser: Hello.\nBot: Good day."),
-        ("reasoning_left", "What does the user want here?", "The user wants bread."),
+        ("reasoning_left", "What does the user want here?", "Okay, the user wants bread."),
         ("reasoning_left", "Put your reasoning into <reasoning> tags.", "<reasoning>a</reasoning>b"),
     ],
 )

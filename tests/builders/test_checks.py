@@ -146,6 +146,11 @@ SPANISH = (
             "other_language",
         ),
         ("আকাশ নীল কেন?", ENGLISH, "other_language"),
+        (
+            "What are the most famous operas of all time?",
+            "1. La Traviata\n2. Il Trovatore\n3. La Bohème\n4. Il barbiere di Siviglia\n5. La Cenerentola",
+            None,
+        ),
         ("Где скачать Python?", "https://www.python.org/downloads/", None),
         ("추천하는 도구 다섯 개를 알려 주세요", "- PyTorch\n- NumPy\n- Polars\n- Pandas\n- Matplotlib", None),
         ("Напиши запрос к базе, который выберет всех", "SELECT id, name FROM people ORDER BY name", None),

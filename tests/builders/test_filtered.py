@@ -174,7 +174,7 @@ def test_pairs_that_a_filter_could_not_decide_are_counted(
     manifest = build(store, config=rule)
     entry = next(entry for entry in manifest.ledger if entry.filter == "forum")
     assert (entry.n_in, entry.kept, entry.undecided) == (40, 30, 30)
-    note = "forum could not be decided for 30 of 40 pairs, which were kept: a column that it reads is null"
+    note = "forum could not be decided for 30 of 40 pairs, which were kept: it is null there, as a column"
     assert [line for line in manifest.diagnostics["notes"] if line.startswith(note)]
     rule.write_text(FILTER.format("forum", "source IS NOT NULL AND source = 'forum'"), "utf-8")
     assert build(store, config=rule, version="1.1.0").diagnostics["notes"] == []

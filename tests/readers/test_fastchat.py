@@ -94,6 +94,7 @@ def test_models_whose_names_are_no_folders_get_others(store: Store, tmp_path: Pa
         (["a=gpt-3.5", "b=gpt-3.5"], "name each responder of the file once"),
         (["a=gpt-3.5", "b=other"], "no row of responder 'other'.*; it has .*alpaca"),
         (["a=x,y", "b"], "to a name without a comma"),
+        (["gpt-3.5=alpaca-13b:v1", "qwen=Qwen/Qwen3-8B"], "gives the name 'gpt-3.5', which is another's"),
     ):
         with pytest.raises(InputError, match=why):
             importing.import_responses(store, folder, wrong, "2.0.0")

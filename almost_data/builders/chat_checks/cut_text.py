@@ -80,6 +80,7 @@ def _open_blocks(rows: pl.DataFrame) -> pl.Series:
     text = pl.col("text")
     fenced = rows.filter(text.str.contains_any(["```", "~~~"]))
     odd = [text.str.count_matches(rf"(?m)^\s*{fence}[^`~\n]*$") % 2 == 1 for fence in ("```", "~~~")]
+    ends_closed = text.str.contains(r"\S[^\n`]*```\s*\z")
     formulas = rows.filter(text.str.contains_any([*_FORMULA_MARKS])).with_columns(
         text.str.replace_all(_CODE, "")
     )
@@ -93,7 +94,7 @@ def _open_blocks(rows: pl.DataFrame) -> pl.Series:
     last = text.str.extract(r"(?s).*(?:\$\$|\\\[|\\begin)(.*)$")
     return pl.concat(
         [
-            fenced.filter(pl.any_horizontal(odd))["index"],
+            fenced.filter(pl.any_horizontal(odd) & ~ends_closed)["index"],
             formulas.filter(opened & last.str.contains(_FORMULA))["index"],
         ]
     )
@@ -109,8 +110,14 @@ def _is_open_structure() -> pl.Expr:
     is_heading = last.str.contains(r"^#{2,6} .*\p{L}") & (before == "") & (pl.col("lines").list.len() > 2)
     cells, cells_before = (line.str.count_matches("|", literal=True) for line in (last, before))
     is_row = last.str.contains(r"^\s*\|") & before.str.contains(r"^\s*\|.*\|\s*$") & (cells < cells_before)
-    is_bold = (last.str.count_matches(r"\*\*") % 2 == 1) & last.str.contains(r"\*\*[^*`]+$")
-    is_bold = is_bold & ((pl.col("lines").list.len() > 1) | (pl.col("end").str.len_chars() < END))
+    is_bold = (last.str.count_matches(r"\*\*") % 2 == 1) & last.str.contains(
+        r"(^|[\s(\[\"“])\*\*[^\s*`/][^*`]*$"
+    )
+    is_bold = (
+        is_bold
+        & ~last.str.contains(r"[.!?;)]$|\*\*kw")
+        & ((pl.col("lines").list.len() > 1) | (pl.col("end").str.len_chars() < END))
+    )
     return is_item | is_label | is_heading | is_row | is_bold
 
 

@@ -146,7 +146,8 @@ def _by_words(texts: pl.DataFrame) -> Iterator[pl.Series]:
     shared = pl.concat(rows.filter(_REPLY.str.contains(_several(words)))["index"] for rows, words in pairs)
     lacking = pl.concat(prompts).unique("index").filter(~pl.col("index").is_in(shared.implode()))
     for words in SMALL_WORDS.values():
-        hits = _REPLY.str.to_lowercase().str.extract_all(_small(words))
+        # In lower case, as the names in a list are not.
+        hits = _REPLY.str.extract_all(_small(words).removeprefix("(?i)"))
         distinct = hits.list.eval(pl.element().str.strip_chars(_SEPARATORS)).list.n_unique()
         has_many = (hits.list.len() >= IN_REPLY) & (distinct >= DISTINCT)
         yield lacking.filter(~_PROMPT.str.contains(_small(words))).filter(has_many)["index"]

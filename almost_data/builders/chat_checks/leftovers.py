@@ -25,10 +25,13 @@ OPENING = 200
 """Characters in which a reply shows that it begins with a thought on what the user wants."""
 _OF_THE_USER = (
     # "Okay, the user is asking", and not a reply about a program and its user
-    r"(?i)\A\W*(?:(?:ok|okay|alright|hmm+|got it|well|right|so|first|bien|vale|gut|d['’]accord|bon|хорошо|"
-    r"итак|"
-    r"bene|certo|tamam)\W+){0,2}(?:(?:so )?the user(?:['’]s (?:request|question|query|message)|"
-    r" (?:is asking|has asked|(?:just |simply )?(?:wants?|said|says|asks?|asked|wrote|sent))\b)|"
+    r"(?i)\A\W*(?:(?:ok|okay|alright|hmm+|got it|right)\W+){1,2}(?:(?:so )?the user(?:['’]s (?:request|"
+    r"question|"
+    r"query|message)| (?:is asking|has asked|(?:just |simply )?(?:wants?|said|says|asks?|asked|wrote|"
+    r"sent))\b))|"
+    r"\A\W*the user(?:['’]s| (?:is asking|has asked|wants?|said|says|asks?|asked|wrote|sent))\b(?s:.{1,160})"
+    r"\b(?:i (?:need|should|have|will|must|can)|let me|i['’]ll|they (?:want|need|are asking))\b|"
+    r"\A\W*(?:(?:bien|vale|gut|okay|ok|d['’]accord|bon|хорошо|итак|bene|certo|tamam)\W+){0,2}(?:"
     r"el usuario (?:pregunta|me pregunta|quiere|pide|solicita)\b|der (?:be)?nutzer (?:fragt|möchte|will|"
     r"bittet)\b|"
     r"l['’]utilisateur (?:me )?(?:demande|veut|souhaite)\b|"

@@ -47,7 +47,7 @@ _SEE = (
 )
 _TASK = (
     r"(provide|offer|answer|write|create|generate|share|complete|perform|continue (this|with)|"
-    r"give (you|any|out|specific|medical|legal)|tell you|discuss|do (that|this)\b|"
+    r"give (you|any|out|specific|medical|legal)|tell you (how to|that|about|what)\b|discuss|do (that|this)\b|"
     rf"{_SEE}|(open|view|see|play|browse|access) (the|your|external)\b)"
 )
 _TEACH = (

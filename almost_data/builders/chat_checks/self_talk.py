@@ -24,10 +24,11 @@ _START = r"(^|[.!?。！]\s*)\W*"
 _ENGLISH = any_of(
     # "As a large language model trained by ..., I"
     rf"\bas an? ([a-z-]+ ){{0,2}}{_KIND}( {_BUILT} [^,.]{{0,60}})?,? (i|my|i['’]\w+)\b",
-    rf"(^|[.!?:]\s+|\bbut |\bsorry,? )as an? ([a-z-]+ ){{0,2}}{_KIND}( {_BUILT} [^,.]{{0,60}})?,",
+    rf"(^|[.!?:]\s+|\bbut |\bsorry,? )as an? ([a-z-]+ ){{0,2}}{_KIND}( {_BUILT} [^,.]{{0,60}})?,"
+    r"[^.!?\n]{0,60}\b(i|i['’]\w+|my|me)\b",
     r"\bas (your|an?) ((virtual|digital|helpful|online|ai) )+assistant,? i (don['’]?t|do not|can['’]?t|"
     r"cannot)\b",
-    rf"\b(being|(since|because) i['’]?m) an? ([a-z-]+ ){{0,2}}{_KIND},",
+    rf"\b(being|(since|because) i['’]?m) an? ([a-z-]+ ){{0,2}}{_KIND}, (i|my)\b",
     rf"\bi, as an? ([a-z-]+ ){{0,2}}{_KIND},",
     # "I'm just an AI", and not "I'm an AI engineer", nor in a quotation
     rf"(^|[^\"“\w])i(['’]?m| am) {_ADVERB}an? ([a-z-]+,? ){{0,2}}{_KIND}([.,;:!?)–—]|$|\s[-–—]|"
@@ -140,10 +141,11 @@ _CUTOFF = any_of(
     r"\bsince my (last|latest) (knowledge |training )?update in (\w+ )?\d{4}",
     r"\b(as of|up to|up until|until|at the time of|based on|beyond|after|according to) my (own )?"
     r"((last|latest|most recent|current) (knowledge |training )?(updates?|training|data|knowledge|"
-    r"information|cut-?off)|"
-    r"(knowledge|training)( data)?( cut-?off)?)\b",
+    r"information|cut-?off)|(knowledge|training) (data|cut-?off))\b",
+    r"\b(as of|up to|up until|until) my (own )?(knowledge|training)\b",
     r"\bmy (training( data)?|knowledge( base)?|data|information) (is |was |were )?(only )?"
-    r"(goes|go(es)? up|extends?|ends|ended|stops|stopped|has a cut-?off|cuts? off|covers?( events)? (up|"
+    r"(goes? (up|until|to|only)|extends?|ends|ended|stops|stopped|has a cut-?off|cuts? off|"
+    r"covers?( events)? (up|"
     r"until)|includes? information up|"
     r"limited to|is limited|last updated|current (as of|up|until)|up to date until)\b",
     r"\bi was last (updated|trained) (in|on)\b",
