@@ -102,7 +102,7 @@ def test_a_null_keeps_the_row_and_is_counted() -> None:
     built = run(rows, ComparisonsConfig(filters=(sql("finish_reason = 'length'"),)))
     assert built is not None
     [note] = undecided_notes(built.ledger)
-    assert note.startswith("mine could not be decided for 2 of 2 responses, which were kept: a column that")
+    assert note.startswith("mine could not be decided for 2 of 2 responses, which were kept: it is null")
 
 
 @pytest.mark.parametrize(

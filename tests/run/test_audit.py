@@ -45,7 +45,7 @@ def planted_rows() -> Iterator[dict[str, str]]:
         if number % 20 == 2:
             row["prompt"] = f"{row['prompt']} {BENCHMARK}"
         if number % 5 == 3:
-            row["chosen"] = f"As an AI language model, {row['chosen']}"
+            row["chosen"] = f"As an AI language model, I say: {row['chosen']}"
         if number % 50 == 6:
             row["chosen"] += " Do it step by step." * 7
         if number % 100 in {4, 14, 24}:
@@ -79,12 +79,12 @@ def test_each_planted_fault_is_measured(tmp_path: Path) -> None:
 
 def test_the_first_comparison_of_each_fault_is_shown_where_the_fault_is(tmp_path: Path) -> None:
     rows = [*clean_rows(60), *clean_rows(1)]
-    rows[7]["chosen"] = f"As an AI language model, {rows[7]['chosen']}"
+    rows[7]["chosen"] = f"As an AI language model, I say: {rows[7]['chosen']}"
     rows[9]["chosen"] += f" {sentence(random.Random(1), 30)} It stops because"
     rows[11]["chosen"] = "I'm sorry, but\nI can't help with that.\u202e"
     result = audit(Store(tmp_path), jsonl(tmp_path / "pairs.jsonl", rows))
     examples = {row["name"]: row["example"] for row in result["measures"] if "example" in row}
-    assert examples["identity"].startswith("As an AI language model, ")
+    assert examples["identity"].startswith("As an AI language model, I ")
     assert examples["cut_off"].startswith("…") and examples["cut_off"].endswith("It stops because")
     assert examples["duplicates"] == f"{rows[0]['prompt'][:120]}…"
     assert examples["refusal"] == "I'm sorry, but I can't help with that.\u202e"
