@@ -69,6 +69,6 @@ def _side(side: Side, is_pair: bool, limit: int) -> Text:
     facts += [side.url]
     label = (f"{clean(side.label)} ", STYLES.get(side.label, "bold"))
     about = (clean(", ".join(fact for fact in facts if fact) + "\n"), "dim")
-    absent = NO_TEXT if side.text is None else "" if side.text else "(empty)"
+    absent = NO_TEXT if side.text is None else "" if side.text else "(no text)"
     content = (absent, "dim") if absent else (clean(short(side.text or "", limit)), "")
     return Text.assemble(label, about, content)

@@ -25,6 +25,7 @@ from .layout import (
     check_repeats,
     has_value,
     mapping,
+    most,
     number_of,
     objects,
     python_list,
@@ -135,11 +136,13 @@ def _check_references(layout: Layout, rows: Sequence[Cells], source: str, column
         names |= {*digits}
     values = [(row, row[chosen].strip()) for row in rows if isinstance(row.get(chosen), str)]
     words = [(row, value, value.lower().replace(" ", "_")) for row, value in values]
-    are_names = [
-        word in names or (has_places and _PLACE.fullmatch(word)) or value in _referents(row)
-        for row, value, word in words
-    ]
-    if 2 * sum(map(bool, are_names)) > len(values):
+
+    def is_name(item: tuple[Cells, str, str]) -> bool:
+        row, value, word = item
+        is_place = has_places and _PLACE.fullmatch(word) is not None
+        return word in names or is_place or value in _referents(row)
+
+    if most(words, is_name):
         problem = f"{chosen} names a column, a model or one of several replies, and is no reply"
         fix = "write rows with prompt, and the texts as chosen and rejected"
         raise InputError(f"{source}: {problem}: {fix}, or {VERDICTS}")

@@ -11,7 +11,7 @@ from ..errors import InputError
 from .conversations import Conversation, read_reply
 from .dialogue_text import has_hh_turn, is_hh, is_whole_hh, read_hh
 from .files import listed
-from .layout import BEFORE, check_repeats, conversation, has_value, reply_of, turns, written_list
+from .layout import BEFORE, check_repeats, conversation, has_value, most, reply_of, turns, written_list
 from .queries import CONVERSATIONS, PromptColumn, find_column
 from .reasons import Unusable
 
@@ -134,5 +134,4 @@ def find_prompts(
 
 def _most(sample: Sequence[Cells], name: str, test: Callable[[Any], bool]) -> bool:
     """Whether more than half of a column's values pass."""
-    values = [row[name] for row in sample if has_value(row.get(name))]
-    return 2 * sum(map(test, values)) > len(values)
+    return most([row[name] for row in sample if has_value(row.get(name))], test)

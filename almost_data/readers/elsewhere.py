@@ -8,7 +8,7 @@ from ..errors import InputError
 from .conversations import read_turns
 from .dialogue_text import is_whole_hh
 from .fastchat import QUESTIONS, REVIEWS
-from .layout import has_value, text, turns
+from .layout import has_value, most, text, turns
 from .reasons import Unusable
 
 _PAIRS = "write rows with prompt, chosen and rejected"
@@ -74,7 +74,7 @@ def check_turns(rows: Sequence[Mapping[str, Any]], prompt: str, source: str, fix
     if not columns or "history" in names or any(map(_is_dialogue, chain(*map(dict.values, filled)))):
         return
     prompts = [row[prompt] for row in filled if prompt in row]
-    if 2 * sum(text(value) and not turns(value) for value in prompts) > len(prompts):
+    if most(prompts, lambda value: text(value) and not turns(value)):
         write = f"write the earlier turns into {prompt}, as a list of messages"
         raise InputError(f"{source}: rows that are turns of conversations ({columns[0]}): {write}, or {fix}")
 

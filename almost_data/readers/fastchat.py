@@ -133,9 +133,8 @@ def _first_turn(row: Any) -> str | None:
     turns = row.get("turns")
     if not isinstance(turns, list) or not turns:
         return _text(first_value(row, "text", "prompt"))
-    return _text(
-        turns[0].get("content") if isinstance(turns[0], dict) else turns[0]
-    )  # Arena-Hard has objects
+    first = turns[0]  # in Arena-Hard an object
+    return _text(first.get("content") if isinstance(first, dict) else first)
 
 
 def _text(value: Any) -> str | None:

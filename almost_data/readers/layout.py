@@ -1,7 +1,7 @@
 """What a layout is: a declared object that says which columns hold preferences, and how a row is read."""
 
 import re
-from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property, lru_cache
@@ -155,6 +155,11 @@ def text_lists(value: Any) -> bool:
 def flag(value: Any) -> bool:
     """True or false, in any of their spellings."""
     return flag_of(value) is not None
+
+
+def most(values: Collection[Any], test: Callable[[Any], Any]) -> bool:
+    """Whether more than half of the values pass."""
+    return 2 * sum(1 for value in values if test(value)) > len(values)
 
 
 def has_value(value: Any) -> bool:

@@ -17,6 +17,7 @@ from .layout import (
     SYSTEM_COLUMNS,
     conversation,
     has_value,
+    most,
     objects,
     prompt_cell,
     prompt_of,
@@ -155,7 +156,7 @@ def find_queries(
     """The column of queries; the sample says whether it holds whole conversations. Raises InputError."""
     column = find_column(columns, sample, source, assigned, system=system)
     values = list(filter(has_value, map(column.cell, sample)))
-    return replace(column, has_replies=2 * sum(map(conversation, values)) > len(values))
+    return replace(column, has_replies=most(values, conversation))
 
 
 def find_column(
@@ -209,12 +210,12 @@ def find_column(
     if len(others) == 1 and others[0] in CONVERSATIONS:
         column = replace(column, whole=others[0])
         rows = [row for row in sample if has_value(row.get(name)) and has_value(row.get(others[0]))]
-        if 2 * sum(map(column.reads, rows)) > len(rows):
+        if most(rows, column.reads):
             return column
     if others:
         raise InputError(f"{source}: both {' and '.join(filled)} may hold the {setting}: {fix}")
     values = list(filter(has_value, cells[name]))
-    if 2 * sum(map(written_list, values)) > len(values):
+    if most(values, written_list):
         fix = f"write lists of turns, or read it as text: import.columns {setting}={name}"
         raise InputError(f"{source}: {name} holds lists of texts, or turns or texts as JSON: {fix}")
     return column
@@ -231,7 +232,7 @@ def _candidates(columns: Sequence[str], sample: Sequence[Mapping[str, Any]]) -> 
         candidates = [name for name in UNNAMED if name in columns]
     if not candidates:
         cells = {name: [row[name] for row in sample if has_value(row.get(name))] for name in CONVERSATIONS}
-        candidates = [name for name, values in cells.items() if 2 * sum(map(turns, values)) > len(values)]
+        candidates = [name for name, values in cells.items() if most(values, turns)]
     addition = () if candidates == ["instruction"] else (ADDITION,)
     may_be_parts = (*CONVERSATIONS, *part_columns(tuple(columns)), *addition)
     return candidates, [name for name in may_be_parts if name in columns and name not in candidates]

@@ -10,7 +10,7 @@ from ..models.chat import Messages, user_turn
 from .conversations import IMAGES, Conversation, check_images, stripped
 from .elsewhere import check_elsewhere
 from .formats import Row
-from .layout import BEFORE, check_repeats, has_value, objects, reply_of, turns, written_list
+from .layout import BEFORE, check_repeats, has_value, most, objects, reply_of, turns, written_list
 from .parts import part_columns
 from .queries import CONVERSATIONS, NAMED, PromptColumn, find_column
 from .reasons import Unusable
@@ -141,7 +141,7 @@ def find_columns(
     replies = [reply] if reply else list(ladder)
     others = [name for name in names if name not in (*replies, *LONG[:2], responder)]
     values = [row[name] for row in sample for name in replies if row.get(name) is not None]
-    if "response" not in assignments and 2 * sum(map(written_list, values)) > len(values):
+    if "response" not in assignments and most(values, written_list):
         fix = "write one reply a row, or read them as text: import.columns responder=NAME,response=NAME"
         raise InputError(
             f"{source}: lists of texts, or turns or texts as JSON, in {' and '.join(replies)}: {fix}"

@@ -106,7 +106,7 @@ def test_an_empty_reply_is_shown_as_empty(tmp_path: Path) -> None:
     store = Store(tmp_path / "build")
     importing.import_responses(store, file, ["large", "small"], "1.0.0")
     done = cli("sample", "responses@1.0.0", "--dropped", "missing", "--root", str(store.root))
-    assert "(empty)" in done.stdout and "not in the store" not in done.stdout
+    assert "(no text)" in done.stdout and "not in the store" not in done.stdout
     assert "stores no text" not in done.stdout
 
 

@@ -6,7 +6,7 @@ Written for few false alarms, as a build drops what it finds. The page on verdic
 import polars as pl
 
 from ...diagnostics.scripts import FINAL_MARKS
-from .patterns import matching
+from .patterns import CODE, matching
 
 _NEVER_LAST = (
     "the|a|an|its|their|your|our|my|every|because|although|unless|whereas|between|during|"
@@ -54,8 +54,9 @@ _KEY = r"^\s*[\p{L}\p{N}_ .-]{1,40}:"
 _EMPTY_ITEM = r"^\s*([-*+•]|\d+[.)]|#{1,6})(\s*\*\*)?$"
 _LABEL = r"(:\*\*|\*\*:)\s*$"
 """Bold text and a colon: what it announces is missing."""
+_OPEN_BOLD = r"(^|[\s(\[\"“])\*\*[^\s*`/][^*`]*$"
+"""And no power, no `**kwargs` and no `**/` of a path."""
 _FILLED_ITEM = r"(?m)^\s*([-*+•]|\d+[.)]|#{1,6})[^\S\n]+\S"
-_CODE = r"(?s)```.*?```|`[^`\n]*`"
 _FORMULA_MARKS = ("$$", "\\[", "\\begin{")
 _FORMULA = r"[\\=^_{]"
 
@@ -82,7 +83,7 @@ def _open_blocks(rows: pl.DataFrame) -> pl.Series:
     odd = [text.str.count_matches(rf"(?m)^\s*{fence}[^`~\n]*$") % 2 == 1 for fence in ("```", "~~~")]
     ends_closed = text.str.contains(r"\S[^\n`]*```\s*\z")
     formulas = rows.filter(text.str.contains_any([*_FORMULA_MARKS])).with_columns(
-        text.str.replace_all(_CODE, "")
+        text.str.replace_all(CODE, "")
     )
     count = text.str.count_matches
     opened = (
@@ -110,14 +111,9 @@ def _is_open_structure() -> pl.Expr:
     is_heading = last.str.contains(r"^#{2,6} .*\p{L}") & (before == "") & (pl.col("lines").list.len() > 2)
     cells, cells_before = (line.str.count_matches("|", literal=True) for line in (last, before))
     is_row = last.str.contains(r"^\s*\|") & before.str.contains(r"^\s*\|.*\|\s*$") & (cells < cells_before)
-    is_bold = (last.str.count_matches(r"\*\*") % 2 == 1) & last.str.contains(
-        r"(^|[\s(\[\"“])\*\*[^\s*`/][^*`]*$"
-    )
-    is_bold = (
-        is_bold
-        & ~last.str.contains(r"[.!?;)]$|\*\*kw")
-        & ((pl.col("lines").list.len() > 1) | (pl.col("end").str.len_chars() < END))
-    )
+    is_whole = (pl.col("lines").list.len() > 1) | (pl.col("end").str.len_chars() < END)
+    opens_bold = last.str.contains(_OPEN_BOLD) & ~last.str.contains(r"[.!?;)]$|\*\*kw")
+    is_bold = is_whole & opens_bold & (last.str.count_matches(r"\*\*") % 2 == 1)
     return is_item | is_label | is_heading | is_row | is_bold
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from ...diagnostics.scripts import SCRIPTS
-from .patterns import matching
+from .patterns import CODE, matching
 
 HEAD = 500
 """Characters by which a language is told."""
@@ -60,25 +60,22 @@ _WORD_FOR_LANGUAGE = (
 )
 _NAME_OF_LANGUAGE = (
     r"\b(english|german|french|spanish|castilian|catalan|italian|portuguese|dutch|polish|czech|slovak|"
-    r"swedish|"
-    r"danish|norwegian|finnish|hungarian|romanian|bulgarian|serbian|croatian|ukrainian|russian|turkish|greek|"
-    r"latin|hebrew|arabic|persian|farsi|urdu|hindi|punjabi|bengali|tamil|telugu|thai|vietnamese|indonesian|"
-    r"malay|swahili|chinese|mandarin|cantonese|japanese|korean|romaji|pinyin|kanji|hiragana|katakana|"
-    r"cyrillic)"
+    r"swedish|danish|norwegian|finnish|hungarian|romanian|bulgarian|serbian|croatian|ukrainian|russian|"
+    r"turkish|greek|latin|hebrew|arabic|persian|farsi|urdu|hindi|punjabi|bengali|tamil|telugu|thai|"
+    r"vietnamese|indonesian|malay|swahili|chinese|mandarin|cantonese|japanese|korean|romaji|pinyin|kanji|"
+    r"hiragana|katakana|cyrillic)"
     r"\b|\b(englisch|deutsch|französisch|spanisch|italienisch|portugiesisch|russisch|chinesisch|japanisch|"
     r"latein|anglais|allemand|espagnol|italien|portugais|russe|chinois|japonais|inglés|alemán|francés|"
-    r"español|"
-    r"chino|japonés|ruso|inglês|alemão|francês|espanhol|russo|inglese|tedesco|francese|spagnolo|engels|duits|"
-    r"frans|spaans|angielsk|niemieck|polsk|anglick|českém?|engelsk|svenska|angol|englez|ingilizce|türkçe|"
-    r"almanca|fransızca|inggris|kiingereza)|[英中日韩韓法德俄西泰越葡意阿][文语語]|(영|한국|일본|중국|독일|"
-    r"프랑스|스페인|러시아)어|"
-    r"(영|국|한|중|일)문|한글|английск|англоязыч|русск|немецк|французск|испанск|китайск|японск|украин|"
-    r"англійськ|إنجليزي|انجليزي|عربي|فرنسي|"
+    r"español|chino|japonés|ruso|inglês|alemão|francês|espanhol|russo|inglese|tedesco|francese|spagnolo|"
+    r"engels|duits|frans|spaans|angielsk|niemieck|polsk|anglick|českém?|engelsk|svenska|angol|englez|"
+    r"ingilizce|türkçe|almanca|fransızca|inggris|kiingereza)|[英中日韩韓法德俄西泰越葡意阿][文语語]|(영|한국|"
+    r"일본|중국|독일|프랑스|스페인|러시아)어|(영|국|한|중|일)문|한글|английск|англоязыч|русск|немецк|"
+    r"французск|испанск|китайск|японск|украин|англійськ|إنجليزي|انجليزي|عربي|فرنسي|"
     r"אנגלית|עברית|צרפתית|αγγλικ|ελληνικ|γερμανικ|γαλλικ|अंग्रेज़?ी|हिंदी|हिन्दी|हिंग्लिश|रोमन|उर्दू|तमिल|"
     r"อังกฤษ"
 )
 NAMES_A_LANGUAGE = f"(?i){_TRANSLATION}|{_WORD_FOR_LANGUAGE}|{_NAME_OF_LANGUAGE}"
-_NO_PROSE = r"(?s)```.*?(?:```|\z)|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$|\\\[.*?\\\]|\\\(.*?\\\)|https?://\S+|<[^<>\n]{1,200}>"
+_NO_PROSE = rf"{CODE}|\$\$.*?\$\$|\$[^$\n]+\$|\\\[.*?\\\]|\\\(.*?\\\)|https?://\S+|<[^<>\n]{{1,200}}>"
 """Code, formulas, addresses and tags, which are of no language."""
 _WORDS_IN_A_ROW = r"(?:[\p{Latin}'’-]+[,;:]? +){4}[\p{Latin}'’-]+"
 _CODE_LINE = (
@@ -97,10 +94,8 @@ def is_other_language(rows: pl.DataFrame) -> pl.Series:
     suspect = pl.concat([*_by_script(texts), *_by_words(texts)])
     suspects = texts[suspect.unique()].filter(~_CONTEXT.str.contains(NAMES_A_LANGUAGE))
     suspects = suspects.with_columns(_REPLY.str.replace_all(_NO_PROSE, " ")).filter(~_is_code())
-    by_script = texts["index"].filter(pl.repeat(False, len(texts), eager=True))
-    if len(suspects):
-        foreign = suspects.join(pl.concat(_by_script(suspects)).to_frame(), on="index", how="semi")
-        by_script = foreign.filter(_is_prose(), ~_is_quoted())["index"]
+    foreign = suspects.join(pl.concat(_by_script(suspects)).to_frame(), on="index", how="semi")
+    by_script = foreign.filter(_is_prose(), ~_is_quoted())["index"]
     foreign_index = pl.concat([by_script, *_by_words(suspects)])
     return matching(rows, foreign_index)
 

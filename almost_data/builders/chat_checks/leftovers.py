@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from .patterns import find, matching, words
+from .patterns import CODE, find, matching, words
 
 _TAGS = "thoughts?|reason|reasoning|reflection|analysis|scratchpad|inner_monologue"
 REASONING = (
@@ -26,19 +26,17 @@ OPENING = 200
 _OF_THE_USER = (
     # "Okay, the user is asking", and not a reply about a program and its user
     r"(?i)\A\W*(?:(?:ok|okay|alright|hmm+|got it|right)\W+){1,2}(?:(?:so )?the user(?:['’]s (?:request|"
-    r"question|"
-    r"query|message)| (?:is asking|has asked|(?:just |simply )?(?:wants?|said|says|asks?|asked|wrote|"
-    r"sent))\b))|"
-    r"\A\W*the user(?:['’]s| (?:is asking|has asked|wants?|said|says|asks?|asked|wrote|sent))\b(?s:.{1,160})"
+    r"question|query|message)| (?:is asking|has asked|(?:just |simply )?(?:wants?|said|says|asks?|asked|"
+    r"wrote|sent))\b))|\A\W*the user(?:['’]s| (?:is asking|has asked|wants?|said|says|asks?|asked|wrote|"
+    r"sent))\b(?s:.{1,160})"
     r"\b(?:i (?:need|should|have|will|must|can)|let me|i['’]ll|they (?:want|need|are asking))\b|"
     r"\A\W*(?:(?:bien|vale|gut|okay|ok|d['’]accord|bon|хорошо|итак|bene|certo|tamam)\W+){0,2}(?:"
     r"el usuario (?:pregunta|me pregunta|quiere|pide|solicita)\b|der (?:be)?nutzer (?:fragt|möchte|will|"
-    r"bittet)\b|"
-    r"l['’]utilisateur (?:me )?(?:demande|veut|souhaite)\b|"
+    r"bittet)\b|l['’]utilisateur (?:me )?(?:demande|veut|souhaite)\b|"
     r"пользователь (?:спрашивает|просит|хочет|задал|спросил|попросил)|"
     r"o usuário (?:quer|pergunt|pede|pediu|solicit)|l['’]utente (?:mi )?(?:chiede|vuole)\b|"
-    r"kullanıcı [^.\n]{0,60}(?:soruyor|istiyor|sordu|istedi))|"
-    r"\A\W*(?:好的?|嗯+|首先|现在)?[，,。\s]*(?:我)?用[户戶](?:让我|要求|想|问|说|希望|的问题|提到|询)|"
+    r"kullanıcı [^.\n]{0,60}(?:soruyor|istiyor|sordu|istedi))|\A\W*(?:好的?|嗯+|首先|"
+    r"现在)?[，,。\s]*(?:我)?用[户戶](?:让我|要求|想|问|说|希望|的问题|提到|询)|"
     r"\A(?:まず|さて|えっと)?[、\s]*ユーザー[はがの][^。\n]{0,40}(?:質問|求め|尋ね|聞いて|依頼|知りた)|"
     r"\A(?:먼저|좋아|음)?[,.\s]*사용자[가는의][^.\n]{0,40}(?:물어|요청|원하|질문)|"
     r"\A\W*(?:okay|ok|alright|hmm+)[,.]+ so,? i (?:need|have) to (?:figure out|determine|solve)|"
@@ -51,11 +49,9 @@ _USER_WORDS = words(
 _NAMES_A_USER = (
     r"(?i)\busers?\b|用户|用戶|ユーザー|사용자|usu[aá]ri|nutzer|utilisat|utente|пользоват|kullanıcı"
 )
-_CODE = r"(?s)```.*?(?:```|\z)|`[^\n]*?`"
 _TOKENS = (
     r"<\|(?:im_start|im_end|eot_id|eom_id|start_header_id|end_header_id|endoftext|end_of_text|end|user|"
-    r"assistant|"
-    r"system)\|>|\A[^<]*</s>\s*\z|</?(?:start|end)_of_turn>|\[/?INST\]|<｜(?:User|Assistant|"
+    r"assistant|system)\|>|\A[^<]*</s>\s*\z|</?(?:start|end)_of_turn>|\[/?INST\]|<｜(?:User|Assistant|"
     r"end▁of▁sentence)｜>"
 )
 _LABELS = r"\n[ \t]*(?:Human|User|人类|用户|用戶|ユーザー|사용자|###? ?(?:Human|User|Instruction))[ \t]*[:：]"
@@ -108,9 +104,9 @@ def runs_on(rows: pl.DataFrame) -> pl.Series:
     return _matches(rows, NEXT_TURN, _TURNS, is_next)
 
 
-def _matches(rows: pl.DataFrame, pattern: str, words: Sequence[str], condition: pl.Expr) -> pl.Series:
+def _matches(rows: pl.DataFrame, pattern: str, marks: Sequence[str], condition: pl.Expr) -> pl.Series:
     """Rows whose `response` matches outside of code, and of which the condition is true."""
     texts = rows.select("prompt", "response", text="response").with_row_index()
-    candidates = find(texts, {pattern: words})
-    outside = pl.col("text").str.replace_all(_CODE, "``")
+    candidates = find(texts, {pattern: marks})
+    outside = pl.col("text").str.replace_all(CODE, "``")
     return matching(rows, candidates.filter(outside.str.contains(pattern) & condition)["index"])

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+CODE = r"(?s)```.*?(?:```|\z)|`[^`\n]*`"
+"""Code between fences, also behind one that is open, and within a line."""
+
 
 def any_of(*patterns: str) -> str:
     """One pattern. Its word boundaries are those of ASCII, which are found many times faster."""

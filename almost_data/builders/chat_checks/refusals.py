@@ -52,8 +52,7 @@ _TASK = (
 )
 _TEACH = (
     r"((explain|describe|show you|teach you|tell you) (how to|the steps)|teach you to|tell you (that|"
-    r"this)[.,]|"
-    r"walk you through|guide you (on|through|in)\b|recommend (ways|methods)|facilitate\b|"
+    r"this)[.,]|walk you through|guide you (on|through|in)\b|recommend (ways|methods)|facilitate\b|"
     r"support (that|this|any|illegal|harmful|or promote)\b|continue (with )?(this|the) conversation|"
     rf"(role-?play|translate) (that|this)\b|{_SEE})"
 )
@@ -85,8 +84,8 @@ _ENGLISH = (
     rf"^\W*(oh|hello|hi)?\W*{_SORRY}[^.!?\n]*?[,.!]?\s*\b(but |and |so |that |as )?i ?({_CANNOT} {_TASK}|"
     r"(['’]?m| am) not (comfortable|interested in|willing to|allowed to) \w+|"
     r"(don['’]?t|do not) (feel comfortable|have (access|the (ability|capability|capacity)|permission|"
-    r"(enough |any |specific )?information))|"
-    r"(['’]?m| am) (just |only )?an? ([a-z-]+ ){0,3}(ai|bot|chatbot|model|assistant),? (and|so) (i )?"
+    r"(enough |any |specific )?information))|(['’]?m| am) (just |only )?an? ([a-z-]+ ){0,3}(ai|bot|chatbot|"
+    r"model|assistant),? (and|so) (i )?"
     r"(can['’]?t|cannot|don['’]?t|do not|am not|am unable))",
     rf"^\W*({_SORRY}\W*)?(but )?i( must| have to| need to|['’]?ll have to|['’]?d| would)?"
     r"( respectfully| politely| rather)? "
@@ -105,8 +104,7 @@ _EAST_ASIAN = (
     r"^\W*(我|这个问题我|這個問題我|您的问题我)(暂时|目前)?(无法|無法|不能|拒绝|不会)([为給给]您?)?"
     r"(帮|協|协|提供|回答|满足|滿足|讨论)",
     r"^\W*(申し訳(ありません|ございません)|すみません|ごめんなさい|恐れ入ります)[^。]{0,30}(お答え|回答|"
-    r"お手伝い|対応|提供|お応え|応じ|"
-    r"お助け)[^。]{0,14}(できません|できかね|いたしかね|できない|ません)",
+    r"お手伝い|対応|提供|お応え|応じ|お助け)[^。]{0,14}(できません|できかね|いたしかね|できない|ません)",
     r"^([^。\n]{0,40}。)?[^。\n]{0,30}(お答え|お応え|回答|お教え|提供|お手伝い)(する|し)?(こと)?[はが]?"
     r"(できません|できかね|しかね|いたしかね)",
     r"^(\W*죄송[^.\n]{0,12}\.\s*)?[^.\n]{0,40}(도와드릴|도움을 드릴|제공할|제공해 드릴|답변할|답변드릴|"
@@ -213,9 +211,8 @@ _TURN = (
 )
 _ASKS_FOR_A_REFUSAL = (
     r"(?i)\b(declin|refus|negar(me|se)|reject|turn(ing|s)? (it |this |him |her |them )?down|say(ing)? no|"
-    r"apolog|cancel|refund|"
-    r"absag|ablehn|entschuldig|refuser|décliner|excuse|rechaz|declin|disculp|recus|rifiut)|"
-    r"拒绝|婉拒|谢绝|道歉|致歉|退款|断り|お断り|お詫び|謝罪|거절|사과|отказ|извин|откаж"
+    r"apolog|cancel|refund|absag|ablehn|entschuldig|refuser|décliner|excuse|rechaz|declin|disculp|recus|"
+    r"rifiut)|拒绝|婉拒|谢绝|道歉|致歉|退款|断り|お断り|お詫び|謝罪|거절|사과|отказ|извин|откаж"
 )
 """What a prompt asks for whose good answer reads as a refusal, such as a letter."""
 

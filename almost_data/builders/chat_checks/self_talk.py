@@ -15,8 +15,7 @@ _KIND = (
 _MAKERS = (
     r"(openai|google|anthropic|meta( ai)?|microsoft|alibaba|mistral|deepseek|xai|lmsys|nvidia|moonshot|zhipu|"
     r"z\.ai|baidu|tencent|bytedance|ibm|amazon|cohere|hugging face|ai2|(the )?allen institute|01\.ai|"
-    r"databricks|"
-    r"apple|perplexity|minimax|tii|upstage)"
+    r"databricks|apple|perplexity|minimax|tii|upstage)"
 )
 _BUILT = r"(created|developed|made|trained|built|designed|programmed)"
 _ADVERB = r"(just |only |merely |simply |actually |still )?"
@@ -48,8 +47,7 @@ _ENGLISH = any_of(
     # What only a program says of itself
     r"\bi (don['’]?t|do not) (actually )?(have|possess|experience) (personal (experiences|opinions|beliefs|"
     r"feelings|emotions|preferences)|human (feelings|emotions|experiences)|emotions\b|feelings (or|and|like|"
-    r"as|the way) |"
-    r"(feelings|consciousness)[.,]|a physical (body|form)|"
+    r"as|the way) |(feelings|consciousness)[.,]|a physical (body|form)|"
     r"(direct )?(access to|the ability to (access|browse)) (real-?time|live|up-to-date|current) )",
     r"\bi lack (consciousness|feelings|emotions|personal (feelings|experiences|opinions))\b",
 )
@@ -68,8 +66,7 @@ _CHINESE = any_of(
     r"(^|[。！!\n，,])我(叫[^。，,]{1,8}[，,])?是[^。，,]{0,3}由[^。]{1,20}([开開][发發]|训练|訓練|研发)",
     r"我是[^。，,]{1,14}([开開][发發]|训练|訓練|研发|打造)的[^。，,]{0,14}(助手|模型|ai)",
     r"(^|[。！!\n，,])我(是|叫)[^。，,]{0,6}(通义千问|千问|qwen|deepseek|深度求索|文心一言|chatglm|智谱清言|"
-    r"kimi|豆包|chatgpt|"
-    r"混元|讯飞星火)[^。，,]{0,6}([，。,！!]|$)",
+    r"kimi|豆包|chatgpt|混元|讯飞星火)[^。，,]{0,6}([，。,！!]|$)",
 )
 _JAPANESE = any_of(
     r"(^|[。！\n、]|私は|僕は)\s*(ai|人工知能|(大規模)?言語モデル)(アシスタント|言語モデル)?(として、|"
@@ -145,9 +142,8 @@ _CUTOFF = any_of(
     r"\b(as of|up to|up until|until) my (own )?(knowledge|training)\b",
     r"\bmy (training( data)?|knowledge( base)?|data|information) (is |was |were )?(only )?"
     r"(goes? (up|until|to|only)|extends?|ends|ended|stops|stopped|has a cut-?off|cuts? off|"
-    r"covers?( events)? (up|"
-    r"until)|includes? information up|"
-    r"limited to|is limited|last updated|current (as of|up|until)|up to date until)\b",
+    r"covers?( events)? (up|until)|includes? information up|limited to|is limited|last updated|"
+    r"current (as of|up|until)|up to date until)\b",
     r"\bi was last (updated|trained) (in|on)\b",
     r"\bi (only )?have (information|knowledge|data)( of events)? up (to|until) \w*\.? ?(\d{1,2},? )?\d{4}",
     r"\bi (do not|don['’]t) have (any )?(data|information|knowledge) (on |about |of )?(events )?(after|"
@@ -158,13 +154,11 @@ _CUTOFF = any_of(
     r"私の(知識|学習データ|トレーニングデータ)は[^。]{0,12}まで|私の(知識の)?(最終更新|カットオフ)",
     r"(제|저의) (지식|학습 데이터|마지막 업데이트)[은는이가]? [^.]{0,12}(까지|기준)",
     r"\b(hasta|desde|según|a partir de) mi (última|más reciente) actualización|\bmi (conocimiento|"
-    r"información) (llega|se extiende|termina)|"
-    r"\bmi fecha de corte\b",
+    r"información) (llega|se extiende|termina)|\bmi fecha de corte\b",
     r"(à|de|selon|jusqu['’]à|depuis) ma dernière mise à jour|mes (connaissances|données d['’]entraînement) "
     r"(s['’]arrêtent|vont jusqu|datent)",
     r"(stand|zum zeitpunkt|nach|seit) meine[smr] letzten (updates?|wissensstand\w*|aktualisierung|"
-    r"training\w*)|"
-    r"mein wissen(sstand)? (endet|reicht)|meine trainingsdaten (reichen|enden|gehen)",
+    r"training\w*)|mein wissen(sstand)? (endet|reicht)|meine trainingsdaten (reichen|enden|gehen)",
     r"(até|desde|segundo) (a )?minha última atualização|meu conhecimento (vai até|termina)",
     r"(al|fino al|secondo il) mio ultimo aggiornamento|le mie conoscenze (arrivano|si fermano)",
     r"мо(ё|е|его|ему|и знания|и данные) (последн\w+ обновлени\w+|ограничен\w+|актуальны до|заканчиваются)",
